@@ -39,11 +39,9 @@ use std::process::exit;
 
 /// Joins byte strings, for messages and for what is built once at start.
 macro_rules! cat {
-    ($($part:expr),* $(,)?) => {{
-        let mut text: Vec<u8> = Vec::new();
-        $(text.extend_from_slice(AsRef::<[u8]>::as_ref(&$part));)*
-        text
-    }};
+    ($($part:expr),* $(,)?) => {
+        crate::out::join(&[$(AsRef::<[u8]>::as_ref(&$part)),*])
+    };
 }
 
 /// Configuration served when no `-f` is given: the stock file, compiled in.
@@ -5682,7 +5680,7 @@ mod log {
     use crate::out::Out;
     use crate::rules::{self, Wall};
     use crate::sys;
-    use std::net::{SocketAddr, UdpSocket};
+    use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
     /// Room for the lines of one turn of the loop, in bytes.
     const BATCH: usize = 65_536;
@@ -5734,7 +5732,12 @@ mod log {
                 Place::Udp(to) => Some(to),
                 Place::Descriptor(_) => None,
             });
-            let socket = udp.and_then(|to| UdpSocket::bind((if to.is_ipv4() { "0.0.0.0" } else { "::" }, 0)).ok());
+            // SocketAddr, not a host and a port: std would bring a resolver along
+            let any = |to: SocketAddr| match to {
+                SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
+                SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
+            };
+            let socket = udp.and_then(|to| UdpSocket::bind(any(to)).ok());
             let socket = socket.filter(|socket| socket.set_nonblocking(true).is_ok());
             Self { batch: vec![0; if batched { BATCH } else { 0 }], len: 0, descriptor: 1, socket, dropped: 0 }
         }
@@ -6419,6 +6422,12 @@ mod sys {
 
 /// A bounded writer over a byte slice. Owns nothing; calls itoa only.
 mod out {
+    /// See `cat!`: a function, so that each of its many uses stays small.
+    #[inline(never)]
+    pub fn join(parts: &[&[u8]]) -> Vec<u8> {
+        parts.concat()
+    }
+
     /// Writes into a fixed slice. What does not fit is not written, and
     /// [`Out::full`] stays set until the next [`Out::truncate`].
     pub struct Out<'a> {
@@ -6440,6 +6449,7 @@ mod out {
             self.put_bytes(text.as_ref());
         }
 
+        #[inline(never)]
         fn put_bytes(&mut self, text: &[u8]) {
             if text.len() > self.room() {
                 self.full = true;
