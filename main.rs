@@ -35,6 +35,9 @@
 //! column: a line in `stats::COLUMNS`. A fetch: a line in `rules::FETCHES`.
 //! An action: a variant of `rules::Action` and its arm in `connection`.
 
+use out::Text;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::process::exit;
 
 /// Joins byte strings, for messages and for what is built once at start.
@@ -45,7 +48,7 @@ macro_rules! cat {
 }
 
 /// Configuration served when no `-f` is given: the stock file, compiled in.
-const STOCK: &[u8] = include_bytes!("haproxy.conf");
+const STOCK: Text = include_bytes!("haproxy.conf");
 /// Version of this program, as shown by `-v`, the page and the metrics.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 const USAGE: &str = "\
@@ -61,67 +64,45 @@ Usage: haproxy [-f <file|dir>]... [-C <dir>] [-n <maxconn>] [-c] [-q] [-V] [-d] 
 ";
 
 fn main() {
-    let options = match Options::parse() {
-        Ok(options) => options,
-        Err(word) => {
-            say(&cat!("haproxy: unknown or incomplete option '", word, "'\n", USAGE));
-            exit(1)
-        }
-    };
+    let options = Options::parse().unwrap_or_else(|word| {
+        sys::print(2, cat!("haproxy: unknown or incomplete option '", word, "'\n", USAGE));
+        exit(1)
+    });
     let mut report = config::Report::default();
-    let loaded = options.load(&mut report);
+    let config = options.load(&mut report);
     let failed = !report.errors.is_empty() || options.warnings_fatal && !report.warnings.is_empty();
     if !options.quiet || failed {
         report.print(options.verbose);
     }
     if failed {
-        alert(b"config : the configuration has errors, nothing was started");
-        exit(1);
+        return fail(b"config : there are errors in the configuration, nothing was started");
     }
-    let listening = loaded.proxies.iter().any(|p| !p.disabled && !p.binds.is_empty());
-    if options.check && !options.quiet {
-        let line: &[u8] = match listening {
-            true => b"Configuration file is valid\n",
-            false => b"Configuration file has no error, but no listener: it would not start (exit 2)\n",
-        };
-        print(line);
+    let listening = config.proxies.iter().any(|proxy| !proxy.disabled && !proxy.binds.is_empty());
+    if !listening && options.check {
+        options.tell(b"The configuration has no error, but nothing to listen on: it would not start (exit 2)\n");
+        exit(2);
     }
     if !listening {
-        if !options.check {
-            alert(b"config : no proxy has a 'bind' line, there is nothing to listen on");
-        }
-        exit(if options.check { 2 } else { 1 });
+        return fail(b"config : no proxy has a 'bind' line, there is nothing to listen on");
     }
-    let plan = match event_loop::Plan::new(&loaded, options.maxconn) {
-        Ok(plan) => plan,
-        Err(why) => {
-            alert(&why);
-            exit(1)
-        }
-    };
+    let plan = event_loop::Plan::new(&config, options.maxconn).unwrap_or_else(fail);
     if options.check {
-        if !options.quiet {
-            print(&plan.describe());
-        }
+        options.tell(cat!("Configuration file is valid\n", plan.describe(), "\n"));
         exit(0);
     }
-    if let (Some(line), false) = (plan.reduced(), options.quiet) {
-        message(b"NOTICE", &line);
+    if let Some(line) = plan.reduced()
+        && !options.quiet
+    {
+        message("NOTICE", line);
     }
-    match event_loop::Server::start(loaded, plan, options.background) {
-        Ok(server) => exit(server.run()),
-        Err(why) => {
-            alert(&why);
-            exit(1)
-        }
-    }
+    exit(event_loop::Server::start(config, &plan, options.background).unwrap_or_else(fail).run())
 }
 
 /// The command line, see [`USAGE`].
 #[derive(Default)]
 struct Options {
-    files: Vec<String>,
-    directory: Option<String>,
+    files: Vec<Text>,
+    directory: Option<Text>,
     maxconn: Option<u32>,
     check: bool,
     quiet: bool,
@@ -133,34 +114,28 @@ struct Options {
 impl Options {
     /// Reads the arguments; the error is the word that was not understood.
     /// `-v`, `-vv` and `-h` print and end the program here.
-    fn parse() -> Result<Self, String> {
+    fn parse() -> Result<Self, Text> {
         let mut options = Self::default();
-        let mut args = std::env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned());
+        let mut args = std::env::args_os().skip(1).map(|arg| cat!(arg.as_bytes()));
         while let Some(arg) = args.next() {
-            let mut value = || args.next().ok_or(arg.clone());
-            match arg.as_str() {
-                "-f" => options.files.push(value()?),
-                "-C" => options.directory = Some(value()?),
-                "-n" => match config::number(value()?.as_bytes(), 1, config::MAXCONN_MAX) {
-                    Some(n) => options.maxconn = Some(n as u32),
-                    None => return Err(arg),
-                },
-                "-c" => options.check = true,
-                "-q" => options.quiet = true,
-                "-V" | "-d" => options.verbose = true,
-                "-db" => options.background = false,
-                "-D" => options.background = true,
-                "-dW" => options.warnings_fatal = true,
-                "--" => options.files.extend(args.by_ref()),
-                "-v" | "-vv" => {
-                    print(&cat!("tiny-haproxy version ", VERSION, ", for HAProxy 2.8 configurations\n"));
-                    if arg == "-vv" {
-                        print(&config::support());
-                    }
-                    exit(0)
+            match arg {
+                b"-f" => options.files.push(args.next().ok_or(arg)?),
+                b"-C" => options.directory = Some(args.next().ok_or(arg)?),
+                b"-n" => {
+                    let number = args.next().and_then(|word| config::number(word, 1, config::MAXCONN_MAX));
+                    options.maxconn = Some(number.ok_or(arg)? as u32);
                 }
-                "-h" => {
-                    print(USAGE.as_bytes());
+                b"-c" => options.check = true,
+                b"-q" => options.quiet = true,
+                b"-V" | b"-d" => options.verbose = true,
+                b"-db" => options.background = false,
+                b"-D" => options.background = true,
+                b"-dW" => options.warnings_fatal = true,
+                b"--" => options.files.extend(args.by_ref()),
+                b"-v" | b"-vv" | b"-h" => {
+                    let version = cat!("tiny-haproxy version ", VERSION, ", for configurations of HAProxy 2.8\n");
+                    sys::print(1, if arg == b"-h" { USAGE.as_bytes() } else { version });
+                    sys::print(1, if arg == b"-vv" { config::support() } else { b"" });
                     exit(0)
                 }
                 _ => return Err(arg),
@@ -172,56 +147,42 @@ impl Options {
     /// Reads and parses every file, in order, into one configuration.
     fn load(&self, report: &mut config::Report) -> config::Config {
         let mut parser = config::Parser::new(report);
-        if let Some(directory) = &self.directory
-            && let Err(why) = std::env::set_current_dir(directory)
+        if let Some(directory) = self.directory
+            && let Err(why) = std::env::set_current_dir(OsStr::from_bytes(directory))
         {
             parser.fatal(cat!("cannot change to directory '", directory, "' : ", sys::reason(&why)));
         }
-        let mut files: Vec<String> = Vec::new();
-        for name in &self.files {
-            match std::fs::read_dir(name) {
-                Ok(entries) => {
-                    let inside = entries.flatten().map(|e| e.path().to_string_lossy().into_owned());
-                    let mut found: Vec<String> = inside.filter(|f| f.ends_with(".cfg")).collect();
-                    found.sort_unstable();
-                    files.append(&mut found);
-                }
-                Err(_) => files.push(name.clone()),
-            }
-        }
         if self.files.is_empty() {
-            parser.parse("haproxy.conf (built in)", STOCK);
+            parser.parse(b"the built-in haproxy.conf", STOCK);
         }
-        for name in &files {
-            match std::fs::read(name) {
-                Ok(text) => parser.parse(name, &text),
-                Err(why) => parser.fatal(cat!("cannot open '", name, "' : ", sys::reason(&why))),
+        for file in self.files.iter().flat_map(|name| sys::configuration_files(name)) {
+            match sys::read_file(file) {
+                Ok(text) => parser.parse(file, text),
+                Err(why) => parser.fatal(why),
             }
         }
         parser.finish()
     }
+
+    /// Tells the result of `-c`.
+    fn tell(&self, text: Text) {
+        sys::print(1, if self.quiet { b"" } else { text });
+    }
 }
 
-/// Writes to standard output. A closed output is nobody's error at start.
-fn print(text: &[u8]) {
-    let _ = std::io::Write::write_all(&mut std::io::stdout(), text);
-}
-
-/// Writes to standard error.
-fn say(text: &[u8]) {
-    let _ = std::io::Write::write_all(&mut std::io::stderr(), text);
+/// Says what keeps the program from starting, and ends it.
+fn fail<T>(why: Text) -> T {
+    message("ALERT", why);
+    exit(1)
 }
 
 /// One message in HAProxy's form: `[LEVEL]    (PID) : text`.
-fn message(level: &[u8], text: &[u8]) {
-    let padding = &b"           "[level.len() + 2..];
-    let pid = std::process::id();
-    say(&cat!("[", level, "]", padding, "(", itoa::Buffer::new().format(pid), ") : ", text, "\n"));
-}
-
-/// One message about what keeps the program from starting.
-fn alert(text: &[u8]) {
-    message(b"ALERT", text);
+fn message(level: &str, text: Text) {
+    let padding = &"           "[level.len() + 2..];
+    sys::print(
+        2,
+        cat!("[", level, "]", padding, "(", itoa::Buffer::new().format(std::process::id()), ") : ", text, "\n"),
+    );
 }
 
 /// Sockets, slots, buffers, timers and signals. Owns all of mio; calls
@@ -230,7 +191,7 @@ mod event_loop {
     use crate::config::{Bind, Config, MAXCONN_DEFAULT};
     use crate::connection::{Connection, Next, Service};
     use crate::log::Log;
-    use crate::out::Out;
+    use crate::out::{Out, Text};
     use crate::rules::Wall;
     use crate::stats::{Count, Counters, Process, Statistics};
     use crate::sys;
@@ -281,13 +242,14 @@ mod event_loop {
         ///
         /// # Errors
         /// A `maxconn` that was asked for and does not fit into the memory.
-        pub fn new(config: &Config, option: Option<u32>) -> Result<Self, Vec<u8>> {
+        pub fn new(config: &Config, option: Option<u32>) -> Result<Self, Text> {
             let available = sys::available_memory();
-            let each = 2 * config.bufsize as u64 + SLOT_BYTES as u64;
+            let each = 2 * config.global.bufsize as u64 + SLOT_BYTES as u64;
             let bytes = |maxconn: u32| FIXED_BYTES + u64::from(maxconn) * each;
-            let asked = option.or(config.maxconn);
+            let asked = option.or(config.global.maxconn);
             let wanted = asked.unwrap_or(MAXCONN_DEFAULT);
-            let mut plan = Self { maxconn: wanted, wanted, bytes: bytes(wanted), bufsize: config.bufsize, available };
+            let mut plan =
+                Self { maxconn: wanted, wanted, bytes: bytes(wanted), bufsize: config.global.bufsize, available };
             if plan.bytes <= available {
                 return Ok(plan);
             }
@@ -296,7 +258,7 @@ mod event_loop {
                 return Err(cat!(
                     "not enough memory : ",
                     plan.describe(),
-                    "available are ",
+                    ", available are ",
                     kib(available),
                     " KiB; lower 'maxconn' or 'tune.bufsize'"
                 ));
@@ -307,7 +269,7 @@ mod event_loop {
         }
 
         /// One line for `-c`.
-        pub fn describe(&self) -> Vec<u8> {
+        pub fn describe(&self) -> Text {
             let mut number = itoa::Buffer::new();
             let maxconn = number.format(self.maxconn).to_owned();
             cat!(
@@ -317,12 +279,12 @@ mod event_loop {
                 maxconn,
                 ", tune.bufsize ",
                 number.format(self.bufsize),
-                ")\n"
+                ")"
             )
         }
 
         /// What to say where the memory allows less than the default.
-        pub fn reduced(&self) -> Option<Vec<u8>> {
+        pub fn reduced(&self) -> Option<Text> {
             let line = || {
                 cat!(
                     "maxconn is ",
@@ -488,8 +450,8 @@ mod event_loop {
         /// Connections whose close may be unseen are not looked at before.
         probe_at_ms: u64,
         stop_at_ms: u64,
-        needs_wall: bool,
-        needs_local: bool,
+        /// Times and addresses are looked at, by logs or rules.
+        needs_scene: bool,
     }
 
     impl Server {
@@ -497,7 +459,7 @@ mod event_loop {
         ///
         /// # Errors
         /// What keeps the server from serving: an address in use, no epoll.
-        pub fn start(config: Config, plan: Plan, background: bool) -> Result<Self, Vec<u8>> {
+        pub fn start(config: Config, plan: &Plan, background: bool) -> Result<Self, Text> {
             let config: &'static Config = Box::leak(Box::new(config));
             let failed = |what: &str, why: std::io::Error| cat!(what, " : ", sys::reason(&why));
             let mut sockets = Vec::new();
@@ -505,7 +467,7 @@ mod event_loop {
                 for bind in &proxy.binds {
                     let socket = listen(bind).map_err(|why| {
                         let shown = match bind {
-                            Bind::Address(_, shown) => shown.clone(),
+                            Bind::Address(_, shown) => shown,
                             Bind::Descriptor(number) => cat!("fd@", itoa::Buffer::new().format(*number)),
                         };
                         cat!("starting proxy ", proxy.name, " : cannot listen on [", shown, "] : ", sys::reason(&why))
@@ -514,7 +476,7 @@ mod event_loop {
                 }
             }
             if background && let Err(why) = sys::background() {
-                crate::message(b"WARNING", &failed("cannot go to the background, staying in front", why));
+                crate::message("WARNING", failed("cannot go to the background, staying in front", why));
             }
             let poll = Poll::new().map_err(|why| failed("cannot create an epoll", why))?;
             for (at, listener) in sockets.iter_mut().enumerate() {
@@ -525,7 +487,7 @@ mod event_loop {
             }
             match mio::Waker::new(poll.registry(), WAKER) {
                 Ok(waker) => sys::catch_signals(waker),
-                Err(why) => crate::message(b"WARNING", &failed("signals will not be handled", why)),
+                Err(why) => crate::message("WARNING", failed("signals will not be handled", why)),
             }
             let count = plan.maxconn as usize;
             let files = plan.maxconn as u64 + sockets.len() as u64 + SPARE_FILES;
@@ -536,14 +498,15 @@ mod event_loop {
                     itoa::Buffer::new().format(allowed),
                     " descriptors are allowed, fewer than 'maxconn' needs : connections beyond wait"
                 );
-                crate::message(b"WARNING", &text);
+                crate::message("WARNING", text);
             }
-            let targets: Vec<_> = config.proxies.iter().flat_map(|proxy| proxy.targets.iter().cloned()).collect();
+            let logs = config.proxies.iter().any(|proxy| !proxy.targets.is_empty());
+            let rules = config.proxies.iter().any(|proxy| !proxy.rules.is_empty());
             let process = Process {
                 started_wall: wall().seconds,
                 maxconn: plan.maxconn,
                 max_files: allowed,
-                buffer_bytes: 2 * (count * config.bufsize) as u64,
+                buffer_bytes: 2 * (count * config.global.bufsize) as u64,
                 memory_kib: plan.bytes.div_ceil(1024),
                 listeners: sockets.len() as u64,
                 ..Process::default()
@@ -554,7 +517,7 @@ mod event_loop {
                 service: Service {
                     config,
                     statistics: Statistics { process, proxies: vec![Counters::default(); config.proxies.len()] },
-                    log: Log::new(&targets),
+                    log: Log::new(logs),
                     now_ms: 0,
                     wall: wall(),
                 },
@@ -563,14 +526,13 @@ mod event_loop {
                 free: Vec::with_capacity(count),
                 deadlines: Vec::with_capacity(count),
                 next_deadline_ms: u64::MAX,
-                buffers: Buffers::new(2 * count, config.bufsize),
+                buffers: Buffers::new(2 * count, config.global.bufsize),
                 started: Instant::now(),
                 accept_again_ms: u64::MAX,
                 write_again: false,
                 probe_at_ms: 0,
                 stop_at_ms: u64::MAX,
-                needs_wall: !targets.is_empty() || config.proxies.iter().any(|proxy| !proxy.rules.is_empty()),
-                needs_local: !targets.is_empty() || config.proxies.iter().any(|proxy| !proxy.rules.is_empty()),
+                needs_scene: logs || rules,
             })
         }
 
@@ -581,7 +543,7 @@ mod event_loop {
                 if let Err(why) = self.poll.poll(&mut self.events, timeout)
                     && why.kind() != ErrorKind::Interrupted
                 {
-                    crate::alert(&cat!("waiting for events failed : ", sys::reason(&why)));
+                    crate::message("ALERT", cat!("waiting for events failed : ", sys::reason(&why)));
                     return 1;
                 }
                 self.tell_time();
@@ -603,7 +565,7 @@ mod event_loop {
 
         fn tell_time(&mut self) {
             self.service.now_ms = self.started.elapsed().as_millis() as u64;
-            if self.needs_wall {
+            if self.needs_scene {
                 self.service.wall = wall();
             }
         }
@@ -714,7 +676,7 @@ mod event_loop {
                 self.free.push(at as u32);
                 return;
             }
-            let local = if self.needs_local { stream.local_addr().unwrap_or(peer) } else { peer };
+            let local = if self.needs_scene { stream.local_addr().unwrap_or(peer) } else { peer };
             let connection = Connection::open(proxy, peer, local, &mut self.service);
             let http = self.service.config.proxies[usize::from(proxy)].http;
             self.slots[at] = Slot { stream: Some(stream), connection: Some(connection), closing: !http, ..Slot::EMPTY };
@@ -984,7 +946,7 @@ mod event_loop {
             let service = &mut self.service;
             service.statistics.process.stopping = true;
             service.statistics.process.listeners = 0;
-            if let Some(ms) = service.config.hard_stop_after {
+            if let Some(ms) = service.config.global.hard_stop {
                 self.stop_at_ms = service.now_ms + u64::from(ms);
             }
             for at in 0..self.slots.len() {
@@ -1034,18 +996,18 @@ mod event_loop {
 /// request, which rule answers it, what is counted and logged. Owns no socket
 /// and no buffer; calls stats, config, rules, http and log.
 mod connection {
-    use crate::config::{Config, Proxy, Stats};
+    use crate::config::{self, Config, Proxy, Stats};
     use crate::http::{self, BodyReader, Parsed, Request};
     use crate::log::Log;
     use crate::out::Out;
     use crate::rules::{self, Action, Outcome, Persistence, Reply, Scene, Wall};
-    use crate::stats::{Count, Page, Statistics, View};
+    use crate::stats::{Count, Counters, Page, Statistics, View};
     use std::net::SocketAddr;
 
     /// How long an answered connection may go on sending before it is closed,
     /// in milliseconds: closing earlier could reset it and lose the answer.
     const LINGER_MS: u64 = 2000;
-    /// Room kept behind a page for its head, or for a chunk's framing, in bytes.
+    /// Room kept beside a page for its head, or for a chunk's framing, in bytes.
     const PAGE_HEAD: usize = 512;
     /// SETTINGS, then GOAWAY with HTTP_1_1_REQUIRED (RFC 9113 §6.8, §7).
     const HTTP2_REFUSAL: &[u8] = b"\0\0\0\x04\0\0\0\0\0\0\0\x08\x07\0\0\0\0\0\0\0\0\0\0\0\0\x0d";
@@ -1102,84 +1064,90 @@ mod connection {
         tarpit_until_ms: u64,
         /// Everything is answered; what still comes is thrown away.
         draining: bool,
-        /// A page that did not fit into one buffer, and its framing.
+        /// A page that did not fit into one buffer, and how it is sent.
         page: Option<(Page, Framing)>,
-        /// Bytes of the current answer so far.
-        answered_bytes: u64,
     }
 
-    /// How a long page is framed, and whether the connection is kept.
     #[derive(Clone, Copy)]
     struct Framing {
         chunked: bool,
         keep: bool,
+        given: Given,
+        /// Bytes sent so far.
+        bytes: u64,
     }
 
     /// What is known of an answer beside its bytes.
     #[derive(Clone, Copy)]
     struct Given {
+        /// 0 where there was no answer.
         status: u16,
+        /// Termination state, as the log tells it.
         flags: &'static str,
         server: &'static str,
-        logged: bool,
     }
 
-    impl Given {
-        fn rule(status: u16) -> Self {
-            Self { status, flags: "LR--", server: "<NOSRV>", logged: true }
-        }
+    fn given(status: u16, flags: &'static str) -> Given {
+        Given { status, flags, server: "<NOSRV>" }
     }
+
+    /// A request that is being answered.
+    struct Ask<'a> {
+        request: &'a Request<'a, 'a>,
+        persistence: Persistence,
+        /// Its body is all there; the buffer has no room for more of it; no
+        /// more of it will come.
+        whole: bool,
+        full: bool,
+        end: bool,
+    }
+
+    /// Why a request is not settled now.
+    struct Pending(Next);
+    type Settled = Result<(), Pending>;
 
     impl Connection {
         /// A connection that was just accepted.
         pub fn open(proxy: u16, peer: SocketAddr, local: SocketAddr, service: &mut Service) -> Self {
-            let counters = &mut service.statistics.proxies[usize::from(proxy)];
-            counters.connected(service.now_ms);
+            let (now_ms, started) = (service.now_ms, service.wall);
             let process = &mut service.statistics.process;
             process.connections += 1;
             process.connections_total += 1;
             process.connections_max = process.connections_max.max(process.connections);
-            process.connection_rate.add(service.now_ms, 1);
+            process.connection_rate.add(now_ms, 1);
             let connection = Self {
                 proxy,
                 peer,
                 local,
                 requests: 0,
-                since_ms: service.now_ms,
-                started: service.wall,
+                since_ms: now_ms,
+                started,
                 seen: 0,
                 counted: false,
                 continued: false,
                 tarpit_until_ms: 0,
                 draining: false,
                 page: None,
-                answered_bytes: 0,
             };
-            if !connection.config(service).http {
-                let given = Given { status: 0, flags: "SC--", server: "<NOSRV>", logged: true };
-                service.statistics.proxies[usize::from(proxy)].add(Count::OtherSessions, 1);
-                connection.log(service, None, given, 0);
-            } else {
-                service.statistics.proxies[usize::from(proxy)].add(Count::H1Sessions, 1);
-                if connection.config(service).format.is_none() {
-                    connection.log_text(service, |scene, out| {
-                        if let Ok(format) = rules::Format::compile(rules::CONNECTION_LOG.as_bytes(), false, &[]) {
-                            format.write(scene, out);
-                        }
-                    });
-                }
+            let config = connection.config(service);
+            let counters = connection.counters(service);
+            counters.connected(now_ms);
+            counters.add(if config.http { Count::H1Sessions } else { Count::OtherSessions }, 1);
+            if !config.http || config.logs_connections {
+                connection.log(service, None, given(0, "SC--"), 0);
             }
             connection
         }
 
         /// Takes the connection out of the counters. A request that is still
-        /// in hand was answered by nothing.
+        /// in hand ends without an answer, or with a part of one.
         pub fn closed(&mut self, service: &mut Service) {
-            if self.counted {
-                let status = if self.page.is_some() { 200 } else { 0 };
-                self.finish(service, None, Given { status: 0, flags: "CD--", ..Given::rule(status) }, 0);
+            if let Some((_, framing)) = self.page.take() {
+                self.finish(service, None, Given { flags: "CD--", ..framing.given }, framing.bytes);
+            } else if self.counted {
+                self.finish(service, None, given(0, "CR--"), 0);
             }
-            service.statistics.proxies[usize::from(self.proxy)].sessions -= 1;
+            self.counters(service).sessions -= 1;
             service.statistics.process.connections -= 1;
         }
 
@@ -1187,13 +1155,18 @@ mod connection {
             &service.config.proxies[usize::from(self.proxy)]
         }
 
+        fn counters<'s>(&self, service: &'s mut Service) -> &'s mut Counters {
+            &mut service.statistics.proxies[usize::from(self.proxy)]
+        }
+
         /// No request has begun.
         pub fn idle(&self, input: &[u8]) -> bool {
             input.is_empty() && self.page.is_none() && !self.draining && !self.counted
         }
 
-        /// Goes as far as input and room allow. Says how many bytes of the
-        /// input are done with, and what comes next.
+        /// Goes as far as input and room allow; `end` means that no more input
+        /// will come. Gives how many bytes of the input are done with, and
+        /// what comes next.
         pub fn advance(&mut self, service: &mut Service, input: &[u8], end: bool, out: &mut Out) -> (usize, Next) {
             let mut used = 0;
             loop {
@@ -1202,18 +1175,17 @@ mod connection {
                 }
                 if self.page.is_some() {
                     match self.go_on_with_page(service, out) {
-                        Next::Read => continue,
+                        Next::Read => {}
                         next => return (used, next),
                     }
                 }
-                let blank = http::blank_lines(&input[used..]);
-                used += blank;
+                used += http::blank_lines(&input[used..]);
                 let (taken, next) = self.head(service, &input[used..], end, out);
                 used += taken;
                 match next {
-                    // the next of several pipelined requests
-                    Next::Read if used < input.len() && (taken > 0 || self.page.is_some()) => {}
                     Next::Read if self.page.is_some() => return (used, Next::Write),
+                    // the next of several pipelined requests
+                    Next::Read if taken > 0 && used < input.len() => {}
                     Next::Read if end => return (used, Next::Close),
                     next => return (used, next),
                 }
@@ -1223,39 +1195,37 @@ mod connection {
         /// Looks for one request at the start of the input.
         fn head(&mut self, service: &mut Service, input: &[u8], end: bool, out: &mut Out) -> (usize, Next) {
             if input.is_empty() {
-                if end && self.requests == 0 && !self.counted {
-                    // a probe: closed without a word, but told in the log
-                    self.log_probe(service, "CR--", 400);
+                if end && self.requests == 0 && !self.config(service).has(config::DONTLOGNULL) {
+                    self.log(service, None, given(400, "CR--"), 0);
                 }
                 return (0, Next::Read);
             }
             let limit = service.config.head_limit();
             let seen = (self.seen as usize).min(input.len());
-            if seen > 0 && !end && input.len() < limit && !input[seen..].contains(&b'\n') {
-                self.seen = input.len() as u32;
-                return (0, Next::Read);
-            }
             if seen == 0 && !self.counted {
                 self.started = service.wall;
                 if self.requests > 0 {
                     self.since_ms = service.now_ms;
                 }
             }
+            if seen > 0 && !end && input.len() < limit && !input[seen..].contains(&b'\n') {
+                self.seen = input.len() as u32;
+                return (0, Next::Read);
+            }
             let mut slots = [http::EMPTY_HEADER; http::MAX_HEADERS];
             match http::parse(input, &mut slots) {
-                Parsed::Partial if input.len() >= limit => self.bad(service, 400, "PR--", out),
-                Parsed::Partial if end => self.bad(service, 400, "CR--", out),
-                Parsed::Partial => {
+                Parsed::Head(request) if request.length <= limit => self.request(service, &request, input, end, out),
+                Parsed::Partial if input.len() < limit && !end => {
                     self.seen = input.len() as u32;
                     (0, Next::Read)
                 }
+                Parsed::Partial if end => self.bad(service, 400, "CR--", out),
+                Parsed::Partial | Parsed::Head(_) => self.bad(service, 400, "PR--", out),
                 Parsed::Bad(status) => self.bad(service, status, "PR--", out),
                 Parsed::Http2 => {
                     out.put(HTTP2_REFUSAL);
                     self.refuse(service, 505, "PR--", HTTP2_REFUSAL.len() as u64)
                 }
-                Parsed::Head(request) if request.length > limit => self.bad(service, 400, "PR--", out),
-                Parsed::Head(request) => self.request(service, &request, input, end, out),
             }
         }
 
@@ -1271,36 +1241,24 @@ mod connection {
             let Ok((body, whole)) = BodyReader::new(request.framing).take(&input[request.length..]) else {
                 return self.bad(service, 400, "PR--", out);
             };
-            self.count_request(service, Count::H1Requests);
-            let config = self.config(service);
-            let kept = request.keep_alive && whole && !end && !config.flags.http_close;
-            let persistence = match (kept && !service.statistics.process.stopping, request.tell_keep_alive) {
-                (false, _) => Persistence::Close,
-                (true, true) => Persistence::KeepTold,
-                (true, false) => Persistence::Keep,
+            self.count(service, Count::H1Requests);
+            let closes = self.config(service).has(config::HTTP_CLOSE) || service.statistics.process.stopping;
+            let persistence = match request.keep_alive && whole && !closes {
+                false => Persistence::Close,
+                true if request.tell_keep_alive => Persistence::KeepTold,
+                true => Persistence::Keep,
             };
+            let ask = Ask { request, persistence, whole, full: input.len() == service.config.global.bufsize, end };
+            if let Err(Pending(next)) = self.answer(service, &ask, out) {
+                return (0, next);
+            }
             let taken = request.length + body;
-            let next = match self.dispatch(
-                service,
-                request,
-                persistence,
-                whole,
-                input.len() == service.config.bufsize,
-                end,
-                out,
-            ) {
-                Ok(next) => next,
-                Err(Pending(next)) => return (0, next),
-            };
-            // what else comes after a last answer is not looked at
-            let next = match next {
-                Next::Read if persistence == Persistence::Close && self.page.is_none() => {
-                    self.draining = !whole || taken < input.len();
-                    if self.draining { self.linger(service) } else { Next::Close }
-                }
-                next => next,
-            };
-            (taken, next)
+            if persistence != Persistence::Close || self.page.is_some() {
+                return (taken, Next::Read);
+            }
+            // what may still come after a last answer must not reset it
+            let quiet = whole && taken == input.len();
+            (taken, if quiet { Next::Close } else { self.linger(service) })
         }
 
         fn linger(&mut self, service: &Service) -> Next {
@@ -1309,191 +1267,161 @@ mod connection {
             Next::Linger
         }
 
-        fn count_request(&mut self, service: &mut Service, kind: Count) {
-            if !self.counted {
-                self.counted = true;
-                let counters = &mut service.statistics.proxies[usize::from(self.proxy)];
-                counters.add(kind, 1);
-                counters.request_rate.add(service.now_ms, 1);
-                service.statistics.process.requests_total += 1;
-            }
-        }
-
         /// Decides who answers, in HAProxy's order: monitor-uri, http-request
         /// rules, stats, and 503 for the rest.
-        #[allow(clippy::too_many_arguments)]
-        fn dispatch(
-            &mut self,
-            service: &mut Service,
-            request: &Request,
-            persistence: Persistence,
-            whole: bool,
-            full: bool,
-            end: bool,
-            out: &mut Out,
-        ) -> Result<Next, Pending> {
+        fn answer(&mut self, service: &mut Service, ask: &Ask, out: &mut Out) -> Settled {
             let config = self.config(service);
-            let scene = self.scene(service, Some(request), Outcome::PENDING);
-            if config.monitor_uri.as_deref() == Some(request.target) {
+            let scene = self.scene(service, Some(ask.request), Outcome::default());
+            if config.monitor_uri == Some(ask.request.target) {
                 let failed = config.monitor_fail.iter().any(|condition| condition.holds(&config.acls, &scene));
-                let reply = config.reply(if failed { 503 } else { 200 });
-                let given = Given { logged: false, ..Given::rule(reply.status) };
-                return self.give(service, request, reply, given, persistence, out);
+                let status = if failed { 503 } else { 200 };
+                return self.give(service, ask, config.reply(status), given(status, ""), out);
             }
-            for rule in &config.rules {
-                if !rule.holds(&config.acls, &scene) {
-                    continue;
-                }
+            for rule in config.rules.iter().filter(|rule| rule.holds(&config.acls, &scene)) {
                 match &rule.action {
                     Action::Allow => break,
-                    Action::Return(reply) => {
-                        let given = Given::rule(reply.status);
-                        return self.intercept(service, request, reply, given, persistence, out);
-                    }
-                    Action::Deny(reply) => return self.deny(service, request, reply, persistence, out),
-                    Action::Tarpit(reply) => {
-                        if self.tarpit_until_ms == 0 {
-                            let wait = config.timeouts.tarpit.or(config.timeouts.client).unwrap_or(0);
-                            self.tarpit_until_ms = service.now_ms + u64::from(wait);
-                        }
-                        if service.now_ms < self.tarpit_until_ms {
-                            return Err(Pending(Next::Wait));
-                        }
-                        return self.deny(service, request, reply, persistence, out);
-                    }
-                    Action::Reject => {
-                        service.statistics.proxies[usize::from(self.proxy)].add(Count::Denied, 1);
-                        self.finish(service, Some(request), Given { flags: "PR--", ..Given::rule(0) }, 0);
-                        return Err(Pending(Next::Close));
-                    }
-                    Action::Metrics => {
-                        let Some(page) = Page::metrics(self.proxy, request.query()) else {
-                            let given = Given { server: "<PROMEX>", ..Given::rule(400) };
-                            return self.intercept(service, request, config.reply(400), given, Persistence::Close, out);
-                        };
-                        return self.give_page(service, request, page, "<PROMEX>", persistence, out);
-                    }
+                    action => return self.act(service, ask, action, "<NOSRV>", out),
                 }
             }
             if let Some(stats) = &config.stats
-                && matches!(request.method, b"GET" | b"HEAD" | b"POST")
-                && let Some(options) = request.local().strip_prefix(stats.uri.as_slice())
+                && matches!(ask.request.method, b"GET" | b"HEAD" | b"POST")
+                && let Some(options) = ask.request.local().strip_prefix(stats.uri)
             {
-                if let Some(refusal) = stats_refusal(stats, request, config, &scene) {
-                    return match refusal {
-                        Action::Deny(reply) => self.deny(service, request, reply, persistence, out),
-                        Action::Return(reply) => {
-                            let given = Given { flags: "PR--", server: "<STATS>", ..Given::rule(reply.status) };
-                            self.intercept(service, request, reply, given, persistence, out)
-                        }
-                        _ => Ok(Next::Read),
-                    };
-                }
-                if request.method == b"POST" {
-                    return self.post_stats(service, request, stats, persistence, (whole, full, end), out);
-                }
-                let page = Page::stats(self.proxy, options);
-                return self.give_page(service, request, page, "<STATS>", persistence, out);
+                return self.stats(service, ask, stats, options, out);
             }
-            let given = Given { flags: "SC--", ..Given::rule(503) };
-            let next = self.give(service, request, config.reply(503), given, persistence, out)?;
-            let counters = &mut service.statistics.proxies[usize::from(self.proxy)];
+            self.give(service, ask, config.reply(503), given(503, "SC--"), out)?;
+            let now_ms = service.now_ms;
+            let counters = self.counters(service);
             counters.add(Count::NoServer, 1);
-            counters.backend_rate.add(service.now_ms, 1);
-            counters.backend_last_ms = Some(service.now_ms);
-            Ok(next)
+            counters.backend_rate.add(now_ms, 1);
+            counters.backend_last_ms = Some(now_ms);
+            Ok(())
         }
 
-        /// The page is read-only, so a POST is sent back to it, after its
-        /// body: (arrived, fills the buffer, cannot arrive any more).
-        fn post_stats(
+        /// Carries out what a rule says.
+        fn act(
             &mut self,
             service: &mut Service,
-            request: &Request,
-            stats: &Stats,
-            persistence: Persistence,
-            (whole, full, end): (bool, bool, bool),
+            ask: &Ask,
+            action: &'static Action,
+            server: &'static str,
             out: &mut Out,
-        ) -> Result<Next, Pending> {
-            if !whole && !full {
-                if end {
-                    return Err(Pending(self.bad(service, 400, "CR--", out).1));
+        ) -> Settled {
+            let config = self.config(service);
+            match action {
+                Action::Allow => Ok(()),
+                Action::Return(reply) => {
+                    self.intercept(service, ask, reply, Given { server, ..given(reply.status, "LR--") }, out)
                 }
-                if request.expects_continue && !self.continued {
-                    out.put("HTTP/1.1 100 Continue\r\n\r\n");
-                    self.continued = true;
+                Action::Deny(reply) => self.deny(service, ask, reply, out),
+                Action::Tarpit(reply) => {
+                    if self.tarpit_until_ms == 0 {
+                        let wait = config.timeouts[config::TARPIT].or(config.timeouts[config::CLIENT]);
+                        self.tarpit_until_ms = service.now_ms + u64::from(wait.unwrap_or(0));
+                    }
+                    match service.now_ms < self.tarpit_until_ms {
+                        true => Err(Pending(Next::Wait)),
+                        false => self.deny(service, ask, reply, out),
+                    }
                 }
-                return Err(Pending(Next::Read));
+                Action::Reject => {
+                    self.counters(service).add(Count::Denied, 1);
+                    self.finish(service, Some(ask.request), given(0, "PR--"), 0);
+                    Err(Pending(Next::Close))
+                }
+                Action::Metrics => match Page::metrics(self.proxy, ask.request.query()) {
+                    Some(page) => self.give_page(service, ask, page, "<PROMEX>", out),
+                    None => {
+                        let given = Given { server: "<PROMEX>", ..given(400, "LR--") };
+                        self.intercept(service, ask, config.reply(400), given, out)
+                    }
+                },
             }
-            let state = if whole { ";st=DENY" } else { ";st=EXCD" };
-            let location = rules::Format::literal(&cat!(stats.uri, state));
-            let reply = Reply::redirect(303, location, None);
-            let given = Given { server: "<STATS>", ..Given::rule(303) };
-            self.intercept(service, request, &reply, given, persistence, out)
         }
 
-        fn deny(
+        /// The statistics, for who may see them.
+        fn stats(
             &mut self,
             service: &mut Service,
-            request: &Request,
-            reply: &Reply,
-            persistence: Persistence,
+            ask: &Ask,
+            stats: &'static Stats,
+            options: &[u8],
             out: &mut Out,
-        ) -> Result<Next, Pending> {
-            let given = Given { flags: "PR--", ..Given::rule(reply.status) };
-            let next = self.give(service, request, reply, given, persistence, out)?;
-            service.statistics.proxies[usize::from(self.proxy)].add(Count::Denied, 1);
-            Ok(next)
+        ) -> Settled {
+            let config = self.config(service);
+            let scene = self.scene(service, Some(ask.request), Outcome::default());
+            let rule = stats.rules.iter().enumerate().find(|(_, rule)| rule.holds(&config.acls, &scene));
+            if let Some((at, rule)) = rule {
+                // the last rule stands for the `stats auth` lines, if there are any
+                let challenge = at + 1 == stats.rules.len() && !stats.users.is_empty();
+                let allowed = matches!(rule.action, Action::Allow);
+                if !allowed && !(challenge && rules::authenticated(ask.request, &stats.users)) {
+                    return self.act(service, ask, &rule.action, "<STATS>", out);
+                }
+            }
+            if ask.request.method != b"POST" {
+                return self.give_page(service, ask, Page::stats(self.proxy, options), "<STATS>", out);
+            }
+            // the page is read-only: a POST is sent back to it, after its body
+            if ask.whole || ask.full {
+                let reply = &stats.sent_back[usize::from(!ask.whole)];
+                return self.intercept(service, ask, reply, Given { server: "<STATS>", ..given(303, "LR--") }, out);
+            }
+            if ask.end {
+                return Err(Pending(self.bad(service, 400, "CR--", out).1));
+            }
+            if ask.request.expects_continue && !self.continued {
+                out.put("HTTP/1.1 100 Continue\r\n\r\n");
+                self.continued = true;
+            }
+            Err(Pending(Next::Read))
+        }
+
+        fn deny(&mut self, service: &mut Service, ask: &Ask, reply: &Reply, out: &mut Out) -> Settled {
+            self.give(service, ask, reply, given(reply.status, "PR--"), out)?;
+            self.counters(service).add(Count::Denied, 1);
+            Ok(())
         }
 
         /// An answer of a rule or a service counts as intercepted.
         fn intercept(
             &mut self,
             service: &mut Service,
-            request: &Request,
+            ask: &Ask,
             reply: &Reply,
             given: Given,
-            persistence: Persistence,
             out: &mut Out,
-        ) -> Result<Next, Pending> {
-            let next = self.give(service, request, reply, given, persistence, out)?;
-            service.statistics.proxies[usize::from(self.proxy)].add(Count::Intercepted, 1);
-            Ok(next)
+        ) -> Settled {
+            self.give(service, ask, reply, given, out)?;
+            self.counters(service).add(Count::Intercepted, 1);
+            Ok(())
         }
 
         /// Writes a reply and settles the accounts of its request.
         fn give(
             &mut self,
             service: &mut Service,
-            request: &Request,
+            ask: &Ask,
             reply: &Reply,
-            given: Given,
-            persistence: Persistence,
+            mut given: Given,
             out: &mut Out,
-        ) -> Result<Next, Pending> {
+        ) -> Settled {
             let mark = out.len();
-            let outcome = Outcome { status: reply.status.into(), ..Outcome::PENDING };
-            let scene = self.scene(service, Some(request), outcome);
-            reply.write(&scene, request.is_head(), persistence, out);
+            let outcome = Outcome { status: reply.status.into(), ..self.outcome(service, given, 0) };
+            let scene = self.scene(service, Some(ask.request), outcome);
+            reply.write(&scene, ask.request.is_head(), ask.persistence, out);
             if out.full {
                 out.truncate(mark);
                 if mark > 0 {
                     return Err(Pending(Next::Write));
                 }
                 // a format string that grew beyond a buffer
-                service.statistics.proxies[usize::from(self.proxy)].add(Count::InternalErrors, 1);
-                let reply = self.config(service).reply(500);
-                reply.write(&scene, request.is_head(), persistence, out);
-                self.finish(
-                    service,
-                    Some(request),
-                    Given { flags: "PR--", ..Given::rule(500) },
-                    (out.len() - mark) as u64,
-                );
-                return Ok(Next::Read);
+                self.counters(service).add(Count::InternalErrors, 1);
+                given.status = 500;
+                self.config(service).reply(500).write(&scene, ask.request.is_head(), ask.persistence, out);
             }
-            self.finish(service, Some(request), given, (out.len() - mark) as u64);
-            Ok(Next::Read)
+            self.finish(service, Some(ask.request), given, (out.len() - mark) as u64);
+            Ok(())
         }
 
         /// Writes a page, whole with its length if one buffer holds it, else
@@ -1501,123 +1429,113 @@ mod connection {
         fn give_page(
             &mut self,
             service: &mut Service,
-            request: &Request,
+            ask: &Ask,
             mut page: Page,
             server: &'static str,
-            persistence: Persistence,
             out: &mut Out,
-        ) -> Result<Next, Pending> {
+        ) -> Settled {
             let mark = out.len();
-            if out.room() < 2 * PAGE_HEAD {
+            if mark > 0 && out.room() < 2 * PAGE_HEAD {
                 return Err(Pending(Next::Write));
             }
+            // the page shows its own request, as intercepted
+            self.counters(service).add(Count::Intercepted, 1);
             out.keep_free(PAGE_HEAD);
-            // this request is in the page already, as intercepted too
-            service.statistics.proxies[usize::from(self.proxy)].add(Count::Intercepted, 1);
             let complete = page.write(&service.view(), out);
             out.keep_free(0);
             if !complete && mark > 0 {
                 out.truncate(mark);
-                // undone: it will be asked again with an empty buffer
-                service.statistics.proxies[usize::from(self.proxy)].add(Count::Intercepted, 0u64.wrapping_sub(1));
+                self.counters(service).take_back(Count::Intercepted);
                 return Err(Pending(Next::Write));
             }
-            let chunked = !complete && request.version != b"HTTP/1.0";
-            let keep = persistence != Persistence::Close && (complete || chunked);
+            let body = out.len() - mark;
+            let chunked = !complete && ask.request.version != b"HTTP/1.0";
+            let keep = ask.persistence != Persistence::Close && (complete || chunked);
             let mut head = [0; PAGE_HEAD];
             let mut fields = Out::new(&mut head, 0);
-            let body = out.len() - mark;
             page.fields(service.config, &mut fields);
             if complete {
-                fields.put("content-length: ");
-                fields.num(body);
-                fields.put("\r\n");
+                fields.put("content-length: ").num(body).put("\r\n");
             } else if chunked {
                 fields.put("transfer-encoding: chunked\r\n");
             }
-            fields.put(if keep { persistence } else { Persistence::Close }.field());
-            fields.put("\r\n");
-            if request.is_head() {
+            fields.put(if keep { ask.persistence } else { Persistence::Close }.field()).put("\r\n");
+            if ask.request.is_head() {
                 out.truncate(mark);
             } else if chunked {
-                chunk_size(body, &mut fields);
+                fields.hex(body);
+                fields.put("\r\n");
                 out.put("\r\n");
             }
             out.insert(mark, fields.written());
-            let given = Given { server, ..Given::rule(200) };
+            let given = Given { server, ..given(200, "LR--") };
             let bytes = (out.len() - mark) as u64;
-            if complete || request.is_head() {
-                self.finish(service, Some(request), given, bytes);
+            if complete || ask.request.is_head() {
+                self.finish(service, Some(ask.request), given, bytes);
             } else {
-                self.answered_bytes = bytes;
-                self.page = Some((page, Framing { chunked, keep }));
+                self.page = Some((page, Framing { chunked, keep, given, bytes }));
             }
-            Ok(Next::Read)
+            Ok(())
         }
 
         /// Writes the next part of a long page once the one before is sent.
         fn go_on_with_page(&mut self, service: &mut Service, out: &mut Out) -> Next {
-            let Some((mut page, framing)) = self.page.take() else { return Next::Read };
             if out.len() > 0 {
-                self.page = Some((page, framing));
                 return Next::Write;
             }
+            let Some((mut page, mut framing)) = self.page.take() else { return Next::Read };
             out.keep_free(PAGE_HEAD);
             let complete = page.write(&service.view(), out);
             out.keep_free(0);
-            let body = out.len();
-            if framing.chunked && body > 0 {
+            if framing.chunked && out.len() > 0 {
                 let mut size = [0; 16];
                 let mut line = Out::new(&mut size, 0);
-                chunk_size(body, &mut line);
+                line.hex(out.len());
+                line.put("\r\n");
                 out.insert(0, line.written());
                 out.put("\r\n");
             }
             if framing.chunked && complete {
                 out.put("0\r\n\r\n");
             }
-            self.answered_bytes += out.len() as u64;
+            framing.bytes += out.len() as u64;
             if !complete {
                 self.page = Some((page, framing));
                 return Next::Write;
             }
-            self.finish(service, None, Given { server: "<STATS>", ..Given::rule(200) }, self.answered_bytes);
+            self.finish(service, None, framing.given, framing.bytes);
             if framing.keep { Next::Read } else { Next::Close }
         }
 
         /// Answers what is no request, and closes.
         fn bad(&mut self, service: &mut Service, status: u16, flags: &'static str, out: &mut Out) -> (usize, Next) {
             let mark = out.len();
-            let scene = self.scene(service, None, Outcome::PENDING);
+            let scene = self.scene(service, None, Outcome::default());
             self.config(service).reply(status).write(&scene, false, Persistence::Close, out);
             if out.full {
                 out.truncate(mark);
                 return (0, Next::Write);
             }
-            let bytes = (out.len() - mark) as u64;
-            self.refuse(service, status, flags, bytes)
+            self.refuse(service, status, flags, (out.len() - mark) as u64)
         }
 
         /// Counts and logs what was no request; the connection ends here.
         fn refuse(&mut self, service: &mut Service, status: u16, flags: &'static str, bytes: u64) -> (usize, Next) {
-            self.count_request(service, Count::OtherRequests);
-            service.statistics.proxies[usize::from(self.proxy)].add(Count::BadRequests, 1);
-            self.finish(service, None, Given { flags, ..Given::rule(status) }, bytes);
+            self.count(service, Count::OtherRequests);
+            self.counters(service).add(Count::BadRequests, 1);
+            self.finish(service, None, given(status, flags), bytes);
             (0, self.linger(service))
         }
+
+        // ---- timers --------------------------------------------------------
 
         /// The deadline has come. None means to go on with [`Self::advance`].
         pub fn expired(&mut self, service: &mut Service, input: &[u8], out: &mut Out) -> Option<Next> {
             if self.tarpit_until_ms > 0 {
                 return None;
             }
-            if self.draining || self.page.is_some() {
-                return Some(Next::Close);
-            }
-            if input.is_empty() && self.requests > 0 {
-                return Some(Next::Close);
-            }
-            if input.is_empty() && self.config(service).flags.ignore_probes {
+            let silent = self.requests > 0 || self.config(service).has(config::IGNORE_PROBES);
+            if self.draining || self.page.is_some() || input.is_empty() && silent {
                 return Some(Next::Close);
             }
             Some(self.bad(service, 408, "cR--", out).1)
@@ -1626,41 +1544,41 @@ mod connection {
         /// When the wait that goes on now ends, in milliseconds since the
         /// start; `u64::MAX` for never.
         pub fn deadline(&self, service: &Service, input: &[u8], sending: bool) -> u64 {
-            let timeouts = &self.config(service).timeouts;
+            let [client, request, keep_alive, _] = self.config(service).timeouts;
             let from = |start: u64, timeout: Option<u32>| timeout.map_or(u64::MAX, |ms| start + u64::from(ms));
-            if sending || self.page.is_some() {
-                return from(service.now_ms, timeouts.client);
-            }
-            if self.draining {
-                return self.since_ms + LINGER_MS;
-            }
-            if self.tarpit_until_ms > 0 {
-                return self.tarpit_until_ms;
-            }
-            if input.is_empty() && self.requests > 0 {
-                let timeout = timeouts.http_keep_alive.or(timeouts.http_request).or(timeouts.client);
-                return from(self.since_ms, timeout);
-            }
-            match timeouts.http_request {
-                Some(_) => from(self.since_ms, timeouts.http_request),
-                None => from(service.now_ms, timeouts.client),
+            match () {
+                () if sending || self.page.is_some() => from(service.now_ms, client),
+                () if self.draining => self.since_ms + LINGER_MS,
+                () if self.tarpit_until_ms > 0 => self.tarpit_until_ms,
+                () if input.is_empty() && self.requests > 0 => from(self.since_ms, keep_alive.or(request).or(client)),
+                () if request.is_some() => from(self.since_ms, request),
+                () => from(service.now_ms, client),
             }
         }
 
         // ---- accounts ------------------------------------------------------
 
+        /// One request more in hand.
+        fn count(&mut self, service: &mut Service, kind: Count) {
+            if !self.counted {
+                self.counted = true;
+                let now_ms = service.now_ms;
+                let counters = self.counters(service);
+                counters.add(kind, 1);
+                counters.request_rate.add(now_ms, 1);
+                service.statistics.process.requests_total += 1;
+            }
+        }
+
         /// One request less in hand: counts and logs how it ended.
         fn finish(&mut self, service: &mut Service, request: Option<&Request>, given: Given, bytes: u64) {
-            let bytes_in = request.map_or(0, |request| request.length as u64);
-            let counters = &mut service.statistics.proxies[usize::from(self.proxy)];
-            let class = usize::from(given.status / 100);
-            counters.answered[if class < 6 { class } else { 0 }] += 1;
-            counters.add(Count::BytesIn, bytes_in);
+            let counters = self.counters(service);
+            counters.answered[usize::from(given.status / 100) % 6] += 1;
+            counters.add(Count::BytesIn, request.map_or(0, |request| request.length as u64));
             counters.add(Count::BytesOut, bytes);
-            counters.add(Count::WireOut, bytes);
             service.statistics.process.bytes_out += bytes;
             service.statistics.process.bytes_rate.add(service.now_ms, bytes);
-            if given.logged && !self.config(service).targets.is_empty() {
+            if !given.flags.is_empty() && !self.config(service).logs_connections {
                 self.log(service, request, given, bytes);
             }
             self.counted = false;
@@ -1671,93 +1589,50 @@ mod connection {
             self.since_ms = service.now_ms;
         }
 
+        fn outcome(&self, service: &Service, given: Given, bytes_out: u64) -> Outcome {
+            let served = given.server != "<NOSRV>";
+            let total_ms = (service.now_ms - self.since_ms) as i64;
+            Outcome {
+                status: if given.status == 0 { -1 } else { given.status.into() },
+                bytes_in: 0,
+                bytes_out,
+                flags: given.flags,
+                server: given.server,
+                request_ms: if given.flags == "LR--" { total_ms } else { -1 },
+                server_ms: if served { 0 } else { -1 },
+                total_ms,
+            }
+        }
+
         fn log(&self, service: &mut Service, request: Option<&Request>, given: Given, bytes: u64) {
             let config = self.config(service);
             let normal = given.flags == "LR--" && given.status < 500;
-            let Some(format) = config.format.as_ref().filter(|_| !(normal && config.flags.dont_log_normal)) else {
+            if config.targets.is_empty() || normal && config.has(config::DONTLOG_NORMAL) {
                 return;
-            };
-            let server = given.server != "<NOSRV>";
-            let outcome = Outcome {
-                status: if given.status == 0 { -1 } else { given.status.into() },
-                bytes_in: request.map_or(0, |request| request.length as u64),
-                bytes_out: bytes,
-                flags: given.flags,
-                server: given.server,
-                request_ms: if given.flags == "LR--" || server { (service.now_ms - self.since_ms) as i64 } else { -1 },
-                waited_ms: if server { 0 } else { -1 },
-                total_ms: (service.now_ms - self.since_ms) as i64,
-            };
-            let scene = self.scene(service, request, outcome);
-            for target in config.targets.iter().filter(|target| target.level >= 6) {
-                service
-                    .log
-                    .line(target, service.wall, &config.tag, &service.config.node, |out| format.write(&scene, out));
             }
-        }
-
-        /// Logs a connection on which nothing was asked.
-        fn log_probe(&self, service: &mut Service, flags: &'static str, status: u16) {
-            if !self.config(service).flags.dont_log_null {
-                self.log(service, None, Given { flags, ..Given::rule(status) }, 0);
-            }
-        }
-
-        fn log_text(&self, service: &mut Service, write: impl Fn(&Scene, &mut Out)) {
-            let config = self.config(service);
-            let scene = self.scene(service, None, Outcome::PENDING);
-            for target in config.targets.iter().filter(|target| target.level >= 6) {
-                service.log.line(target, service.wall, &config.tag, &service.config.node, |out| write(&scene, out));
+            let bytes_in = request.map_or(0, |request| request.length as u64);
+            let scene = self.scene(service, request, Outcome { bytes_in, ..self.outcome(service, given, bytes) });
+            for target in config.targets.iter().filter(|target| target.wanted) {
+                service.log.line(target, |out| config.format.write(&scene, out));
             }
         }
 
         fn scene<'a>(&self, service: &Service, request: Option<&'a Request<'a, 'a>>, outcome: Outcome) -> Scene<'a> {
             let config: &'static Config = service.config;
+            let at = usize::from(self.proxy);
             Scene {
                 request,
-                frontend: &config.proxies[usize::from(self.proxy)].name,
+                frontend: config.proxies[at].name,
                 peer: self.peer,
                 local: self.local,
                 started: self.started,
                 outcome,
-                connections: (
-                    service.statistics.process.connections,
-                    service.statistics.proxies[usize::from(self.proxy)].sessions,
-                ),
+                connections: (service.statistics.process.connections, service.statistics.proxies[at].sessions),
                 requests: service.statistics.process.requests_total,
                 userlists: &config.userlists,
-                node: &config.node,
+                node: config.global.node,
             }
         }
-    }
-
-    /// A request that cannot be settled now.
-    struct Pending(Next);
-
-    /// Size line of a chunk (RFC 9112 §7.1).
-    fn chunk_size(size: usize, out: &mut Out) {
-        let digits = (usize::BITS - size.leading_zeros()).div_ceil(4).max(1);
-        for shift in (0..digits).rev() {
-            out.put([b"0123456789abcdef"[size >> (4 * shift) & 15]]);
-        }
-        out.put("\r\n");
-    }
-
-    /// The rule of the stats page that keeps a request out.
-    fn stats_refusal<'a>(stats: &'a Stats, request: &Request, config: &Proxy, scene: &Scene) -> Option<&'a Action> {
-        let last = stats.rules.len().wrapping_sub(1);
-        for (at, rule) in stats.rules.iter().enumerate() {
-            if !rule.holds(&config.acls, scene) {
-                continue;
-            }
-            // the last rule stands for the `stats auth` lines, if there are any
-            let by_auth = at == last && !stats.users().is_empty();
-            if by_auth && rules::authenticated(request, stats.users()) || matches!(rule.action, Action::Allow) {
-                return None;
-            }
-            return Some(&rule.action);
-        }
-        None
     }
 }
 
@@ -1765,10 +1640,9 @@ mod connection {
 /// Owns the numbers; reads config; writes with out.
 mod stats {
     use self::Count::*;
-    use self::Source::*;
-    use crate::config::{Config, Kind as ProxyKind, Proxy};
+    use crate::config::{Bind, Config, Kind as ProxyKind, Proxy, Stats};
     use crate::http;
-    use crate::out::Out;
+    use crate::out::{Out, Text};
 
     /// Most characters of `scope=` that are looked at.
     const MAX_SCOPE: usize = 20;
@@ -1844,12 +1718,12 @@ mod stats {
             self.counts[count as usize] += by;
         }
 
-        pub fn get(&self, count: Count) -> u64 {
-            self.counts[count as usize]
+        pub fn take_back(&mut self, count: Count) {
+            self.counts[count as usize] -= 1;
         }
 
-        pub fn requests(&self) -> u64 {
-            self.get(H1Requests) + self.get(OtherRequests)
+        fn requests(&self) -> u64 {
+            self.counts[H1Requests as usize] + self.counts[OtherRequests as usize]
         }
 
         pub fn connected(&mut self, now_ms: u64) {
@@ -1888,280 +1762,226 @@ mod stats {
         pub proxies: Vec<Counters>,
     }
 
-    /// Where a column gets its value from.
-    #[derive(Clone, Copy)]
-    enum Source {
+    /// What stands in a column.
+    enum Cell {
         Absent,
         Dash,
-        Zero,
-        One,
-        Name,
-        Side,
-        Id,
-        Type,
-        Status,
-        Mode,
-        Algorithm,
-        Uptime,
-        Sessions,
-        SessionsMax,
-        SessionsLimit,
-        SessionsTotal,
-        SessionRate,
-        SessionRateMax,
-        ConnectionRate,
-        ConnectionRateMax,
-        RequestRate,
-        RequestRateMax,
-        RequestsTotal,
+        Words(fn(&Row) -> Text),
+        Number(fn(&Row) -> u64),
+        /// Seconds since the backend side was last used.
         LastSession,
-        OpenStreams,
-        Answered(usize),
-        Counted(Count),
     }
+    use Cell::{Absent, Dash, LastSession, Number, Words};
 
-    /// Name; tags (origin, nature, scope) for a frontend and for a backend,
-    /// empty where it does not fill the column; where the value comes from;
-    /// name of the frontend's metric.
-    type Column = (&'static str, &'static str, &'static str, Source, &'static str);
+    /// Names, more than one separated by `|`; tags (origin, nature, scope) for
+    /// a frontend and for a backend, empty where it does not fill the column;
+    /// what stands there; name of the frontend's metric.
+    type Column = (&'static str, &'static str, &'static str, Cell, &'static str);
 
     #[rustfmt::skip]
-    const COLUMNS: [Column; 138] = [
-        ("pxname", "KNS", "KNS", Name, ""),
-        ("svname", "KNS", "KNS", Side, ""),
-        ("qcur", "", "MGP", Zero, ""),
-        ("qmax", "", "MMP", Zero, ""),
-        ("scur", "MGP", "MGP", Sessions, "current_sessions"),
-        ("smax", "MMP", "MMP", SessionsMax, "max_sessions"),
-        ("slim", "CLP", "CLP", SessionsLimit, "limit_sessions"),
-        ("stot", "MCP", "MCP", SessionsTotal, "sessions_total"),
-        ("bin", "MCP", "MCP", Counted(BytesIn), "bytes_in_total"),
-        ("bout", "MCP", "MCP", Counted(BytesOut), "bytes_out_total"),
-        ("dreq", "MCP", "MCP", Counted(Denied), "requests_denied_total"),
-        ("dresp", "MCP", "MCP", Zero, "responses_denied_total"),
-        ("ereq", "MCP", "", Counted(BadRequests), "request_errors_total"),
-        ("econ", "", "MCP", Counted(NoServer), ""),
-        ("eresp", "", "MCP", Zero, ""),
-        ("wretr", "", "MCP", Zero, ""),
-        ("wredis", "", "MCP", Zero, ""),
-        ("status", "SGP", "SGP", Status, "status"),
-        ("weight", "", "MaP", Zero, ""),
-        ("act", "", "MGP", Zero, ""),
-        ("bck", "", "MGP", Zero, ""),
+    const COLUMNS: &[Column] = &[
+        ("pxname", "KNS", "KNS", Words(|r| r.proxy.name), ""),
+        ("svname", "KNS", "KNS", Words(|r| if r.backend { &b"BACKEND"[..] } else { b"FRONTEND" }), ""),
+        ("qcur", "", "MGP", Number(|_| 0), ""),
+        ("qmax", "", "MMP", Number(|_| 0), ""),
+        ("scur", "MGP", "MGP", Number(|r| r.front(r.numbers.sessions)), "current_sessions"),
+        ("smax", "MMP", "MMP", Number(|r| r.side(r.numbers.sessions_max, r.count(NoServer).min(1))), "max_sessions"),
+        ("slim", "CLP", "CLP", Number(|r| r.side(r.limit(), r.limit().div_ceil(10))), "limit_sessions"),
+        ("stot", "MCP", "MCP", Number(|r| r.side(r.count(Connections), r.count(NoServer))), "sessions_total"),
+        ("bin", "MCP", "MCP", Number(|r| r.count(BytesIn)), "bytes_in_total"),
+        ("bout", "MCP", "MCP", Number(|r| r.count(BytesOut)), "bytes_out_total"),
+        ("dreq", "MCP", "MCP", Number(|r| r.front(r.count(Denied))), "requests_denied_total"),
+        ("dresp", "MCP", "MCP", Number(|_| 0), "responses_denied_total"),
+        ("ereq", "MCP", "", Number(|r| r.front(r.count(BadRequests))), "request_errors_total"),
+        ("econ", "", "MCP", Number(|r| r.count(NoServer)), ""),
+        ("eresp|wretr|wredis", "", "MCP", Number(|_| 0), ""),
+        ("status", "SGP", "SGP", Words(|r| r.status()), "status"),
+        ("weight", "", "MaP", Number(|_| 0), ""),
+        ("act|bck", "", "MGP", Number(|_| 0), ""),
         ("chkfail", "", "", Absent, ""),
-        ("chkdown", "", "MCP", Zero, ""),
-        ("lastchg", "", "MAP", Uptime, ""),
-        ("downtime", "", "", Absent, ""),
-        ("qlimit", "", "", Absent, ""),
-        ("pid", "KGP", "KGP", One, ""),
-        ("iid", "KGS", "KGS", Id, ""),
-        ("sid", "KGS", "KGS", Zero, ""),
+        ("chkdown", "", "MCP", Number(|_| 0), ""),
+        ("lastchg", "", "MAP", Number(|r| r.view.now_ms / 1000), ""),
+        ("downtime|qlimit", "", "", Absent, ""),
+        ("pid", "KGP", "KGP", Number(|_| 1), ""),
+        ("iid", "KGS", "KGS", Number(|r| r.proxy.id.into()), ""),
+        ("sid", "KGS", "KGS", Number(|_| 0), ""),
         ("throttle", "", "", Absent, ""),
-        ("lbtot", "", "MCP", Zero, ""),
+        ("lbtot", "", "MCP", Number(|_| 0), ""),
         ("tracked", "", "", Absent, ""),
-        ("type", "CGS", "CGS", Type, ""),
-        ("rate", "MRP", "MGP", SessionRate, ""),
-        ("rate_lim", "CLP", "", Zero, "limit_session_rate"),
-        ("rate_max", "MMP", "MGP", SessionRateMax, "max_session_rate"),
-        ("check_status", "", "", Absent, ""),
-        ("check_code", "", "", Absent, ""),
-        ("check_duration", "", "", Absent, ""),
-        ("hrsp_1xx", "MCP", "MCP", Answered(1), "http_responses_total"),
-        ("hrsp_2xx", "MCP", "MCP", Answered(2), "http_responses_total"),
-        ("hrsp_3xx", "MCP", "MCP", Answered(3), "http_responses_total"),
-        ("hrsp_4xx", "MCP", "MCP", Answered(4), "http_responses_total"),
-        ("hrsp_5xx", "MCP", "MCP", Answered(5), "http_responses_total"),
-        ("hrsp_other", "MCP", "MCP", Answered(0), "http_responses_total"),
+        ("type", "CGS", "CGS", Number(|r| r.backend.into()), ""),
+        ("rate", "MRP", "MGP", Number(|r| r.side(&r.numbers.connection_rate, &r.numbers.backend_rate).read(r.view.now_ms)), ""),
+        ("rate_lim", "CLP", "", Number(|_| 0), "limit_session_rate"),
+        ("rate_max", "MMP", "MGP", Number(|r| r.side(&r.numbers.connection_rate, &r.numbers.backend_rate).max), "max_session_rate"),
+        ("check_status|check_code|check_duration", "", "", Absent, ""),
+        ("hrsp_1xx", "MCP", "MCP", Number(|r| r.front(r.numbers.answered[1])), "http_responses_total"),
+        ("hrsp_2xx", "MCP", "MCP", Number(|r| r.front(r.numbers.answered[2])), "http_responses_total"),
+        ("hrsp_3xx", "MCP", "MCP", Number(|r| r.front(r.numbers.answered[3])), "http_responses_total"),
+        ("hrsp_4xx", "MCP", "MCP", Number(|r| r.front(r.numbers.answered[4])), "http_responses_total"),
+        ("hrsp_5xx", "MCP", "MCP", Number(|r| r.side(r.numbers.answered[5], r.count(NoServer))), "http_responses_total"),
+        ("hrsp_other", "MCP", "MCP", Number(|r| r.front(r.numbers.answered[0])), "http_responses_total"),
         ("hanafail", "", "", Absent, ""),
-        ("req_rate", "MRP", "", RequestRate, ""),
-        ("req_rate_max", "MMP", "", RequestRateMax, "http_requests_rate_max"),
-        ("req_tot", "MCP", "MCP", RequestsTotal, "http_requests_total"),
-        ("cli_abrt", "", "MCP", Zero, ""),
-        ("srv_abrt", "", "MCP", Zero, ""),
-        ("comp_in", "MCP", "MCP", Zero, "http_comp_bytes_in_total"),
-        ("comp_out", "MCP", "MCP", Zero, "http_comp_bytes_out_total"),
-        ("comp_byp", "MCP", "MCP", Zero, "http_comp_bytes_bypassed_total"),
-        ("comp_rsp", "MCP", "MCP", Zero, "http_comp_responses_total"),
+        ("req_rate", "MRP", "", Number(|r| r.numbers.request_rate.read(r.view.now_ms)), ""),
+        ("req_rate_max", "MMP", "", Number(|r| r.numbers.request_rate.max), "http_requests_rate_max"),
+        ("req_tot", "MCP", "MCP", Number(|r| r.side(r.numbers.requests(), r.count(NoServer))), "http_requests_total"),
+        ("cli_abrt|srv_abrt", "", "MCP", Number(|_| 0), ""),
+        ("comp_in", "MCP", "MCP", Number(|_| 0), "http_comp_bytes_in_total"),
+        ("comp_out", "MCP", "MCP", Number(|_| 0), "http_comp_bytes_out_total"),
+        ("comp_byp", "MCP", "MCP", Number(|_| 0), "http_comp_bytes_bypassed_total"),
+        ("comp_rsp", "MCP", "MCP", Number(|_| 0), "http_comp_responses_total"),
         ("lastsess", "", "MAP", LastSession, ""),
-        ("last_chk", "", "", Absent, ""),
-        ("last_agt", "", "", Absent, ""),
-        ("qtime", "", "MaP", Zero, ""),
-        ("ctime", "", "MaP", Zero, ""),
-        ("rtime", "", "MaP", Zero, ""),
-        ("ttime", "", "MaP", Zero, ""),
-        ("agent_status", "", "", Absent, ""),
-        ("agent_code", "", "", Absent, ""),
-        ("agent_duration", "", "", Absent, ""),
-        ("check_desc", "", "", Absent, ""),
-        ("agent_desc", "", "", Absent, ""),
-        ("check_rise", "", "", Absent, ""),
-        ("check_fall", "", "", Absent, ""),
-        ("check_health", "", "", Absent, ""),
-        ("agent_rise", "", "", Absent, ""),
-        ("agent_fall", "", "", Absent, ""),
-        ("agent_health", "", "", Absent, ""),
-        ("addr", "", "", Absent, ""),
-        ("cookie", "", "", Absent, ""),
-        ("mode", "CGS", "CGS", Mode, ""),
-        ("algo", "", "CGS", Algorithm, ""),
-        ("conn_rate", "MRP", "", ConnectionRate, ""),
-        ("conn_rate_max", "MMP", "", ConnectionRateMax, "connections_rate_max"),
-        ("conn_tot", "MCP", "", Counted(Connections), "connections_total"),
-        ("intercepted", "MCP", "", Counted(Intercepted), "intercepted_requests_total"),
-        ("dcon", "MCP", "", Zero, "denied_connections_total"),
-        ("dses", "MCP", "", Zero, "denied_sessions_total"),
-        ("wrew", "MCP", "MCP", Zero, "failed_header_rewriting_total"),
-        ("connect", "", "MCP", Zero, ""),
-        ("reuse", "", "MCP", Zero, ""),
-        ("cache_lookups", "MCP", "MCP", Zero, "http_cache_lookups_total"),
-        ("cache_hits", "MCP", "MCP", Zero, "http_cache_hits_total"),
-        ("srv_icur", "", "", Absent, ""),
-        ("src_ilim", "", "", Absent, ""),
-        ("qtime_max", "", "MMP", Zero, ""),
-        ("ctime_max", "", "MMP", Zero, ""),
-        ("rtime_max", "", "MMP", Zero, ""),
-        ("ttime_max", "", "MMP", Zero, ""),
-        ("eint", "MCP", "MCP", Counted(InternalErrors), "internal_errors_total"),
-        ("idle_conn_cur", "", "", Absent, ""),
-        ("safe_conn_cur", "", "", Absent, ""),
-        ("used_conn_cur", "", "", Absent, ""),
-        ("need_conn_est", "", "", Absent, ""),
-        ("uweight", "", "MaP", Zero, ""),
-        ("agg_server_status", "", "MGP", Zero, ""),
-        ("agg_server_check_status", "", "MGP", Zero, ""),
-        ("agg_check_status", "", "MGP", Zero, ""),
+        ("last_chk|last_agt", "", "", Absent, ""),
+        ("qtime|ctime|rtime|ttime", "", "MaP", Number(|_| 0), ""),
+        ("agent_status|agent_code|agent_duration|check_desc|agent_desc|check_rise|check_fall|check_health|\
+          agent_rise|agent_fall|agent_health|addr|cookie", "", "", Absent, ""),
+        ("mode", "CGS", "CGS", Words(|r| if r.proxy.http { &b"http"[..] } else { b"tcp" }), ""),
+        ("algo", "", "CGS", Words(|_| b"roundrobin"), ""),
+        ("conn_rate", "MRP", "", Number(|r| r.numbers.connection_rate.read(r.view.now_ms)), ""),
+        ("conn_rate_max", "MMP", "", Number(|r| r.numbers.connection_rate.max), "connections_rate_max"),
+        ("conn_tot", "MCP", "", Number(|r| r.front(r.count(Connections))), "connections_total"),
+        ("intercepted", "MCP", "", Number(|r| r.front(r.count(Intercepted))), "intercepted_requests_total"),
+        ("dcon", "MCP", "", Number(|_| 0), "denied_connections_total"),
+        ("dses", "MCP", "", Number(|_| 0), "denied_sessions_total"),
+        ("wrew", "MCP", "MCP", Number(|_| 0), "failed_header_rewriting_total"),
+        ("connect|reuse", "", "MCP", Number(|_| 0), ""),
+        ("cache_lookups", "MCP", "MCP", Number(|_| 0), "http_cache_lookups_total"),
+        ("cache_hits", "MCP", "MCP", Number(|_| 0), "http_cache_hits_total"),
+        ("srv_icur|src_ilim", "", "", Absent, ""),
+        ("qtime_max|ctime_max|rtime_max|ttime_max", "", "MMP", Number(|_| 0), ""),
+        ("eint", "MCP", "MCP", Number(|r| r.front(r.count(InternalErrors))), "internal_errors_total"),
+        ("idle_conn_cur|safe_conn_cur|used_conn_cur|need_conn_est", "", "", Absent, ""),
+        ("uweight", "", "MaP", Number(|_| 0), ""),
+        ("agg_server_status|agg_server_check_status|agg_check_status", "", "MGP", Number(|_| 0), ""),
         ("srid", "", "", Absent, ""),
-        ("sess_other", "MCP", "", Counted(OtherSessions), ""),
-        ("h1sess", "MCP", "", Counted(H1Sessions), ""),
-        ("h2sess", "MCP", "", Zero, ""),
-        ("h3sess", "MCP", "", Zero, ""),
-        ("req_other", "MCP", "", Counted(OtherRequests), ""),
-        ("h1req", "MCP", "", Counted(H1Requests), ""),
-        ("h2req", "MCP", "", Zero, ""),
-        ("h3req", "MCP", "", Zero, ""),
+        ("sess_other", "MCP", "", Number(|r| r.front(r.count(OtherSessions))), ""),
+        ("h1sess", "MCP", "", Number(|r| r.front(r.count(H1Sessions))), ""),
+        ("h2sess|h3sess", "MCP", "", Number(|_| 0), ""),
+        ("req_other", "MCP", "", Number(|r| r.front(r.count(OtherRequests))), ""),
+        ("h1req", "MCP", "", Number(|r| r.front(r.count(H1Requests))), ""),
+        ("h2req|h3req", "MCP", "", Number(|_| 0), ""),
         ("proto", "", "", Absent, ""),
         ("-", "", "", Dash, ""),
-        ("ssl_sess", "MCP", "MCP", Zero, ""),
-        ("ssl_reused_sess", "MCP", "MCP", Zero, ""),
-        ("ssl_failed_handshake", "MCP", "MCP", Zero, ""),
-        ("h2_headers_rcvd", "MCP", "MCP", Zero, ""),
-        ("h2_data_rcvd", "MCP", "MCP", Zero, ""),
-        ("h2_settings_rcvd", "MCP", "MCP", Zero, ""),
-        ("h2_rst_stream_rcvd", "MCP", "MCP", Zero, ""),
-        ("h2_goaway_rcvd", "MCP", "MCP", Zero, ""),
-        ("h2_detected_conn_protocol_errors", "MCP", "MCP", Zero, ""),
-        ("h2_detected_strm_protocol_errors", "MCP", "MCP", Zero, ""),
-        ("h2_rst_stream_resp", "MCP", "MCP", Zero, ""),
-        ("h2_goaway_resp", "MCP", "MCP", Zero, ""),
-        ("h2_open_connections", "MGP", "MGP", Zero, ""),
-        ("h2_backend_open_streams", "MGP", "MGP", Zero, ""),
-        ("h2_total_connections", "MCP", "MCP", Zero, ""),
-        ("h2_backend_total_streams", "MCP", "MCP", Zero, ""),
-        ("h1_open_connections", "MGP", "MGP", Sessions, ""),
-        ("h1_open_streams", "MGP", "MGP", OpenStreams, ""),
-        ("h1_total_connections", "MCP", "MCP", Counted(H1Sessions), ""),
-        ("h1_total_streams", "MCP", "MCP", Counted(H1Requests), ""),
-        ("h1_bytes_in", "MCP", "MCP", Counted(WireIn), ""),
-        ("h1_bytes_out", "MCP", "MCP", Counted(WireOut), ""),
-        ("h1_spliced_bytes_in", "MCP", "MCP", Zero, ""),
-        ("h1_spliced_bytes_out", "MCP", "MCP", Zero, ""),
+        ("ssl_sess|ssl_reused_sess|ssl_failed_handshake|h2_headers_rcvd|h2_data_rcvd|h2_settings_rcvd|\
+          h2_rst_stream_rcvd|h2_goaway_rcvd|h2_detected_conn_protocol_errors|h2_detected_strm_protocol_errors|\
+          h2_rst_stream_resp|h2_goaway_resp", "MCP", "MCP", Number(|_| 0), ""),
+        ("h2_open_connections|h2_backend_open_streams", "MGP", "MGP", Number(|_| 0), ""),
+        ("h2_total_connections|h2_backend_total_streams", "MCP", "MCP", Number(|_| 0), ""),
+        ("h1_open_connections", "MGP", "MGP", Number(|r| r.front(r.numbers.sessions)), ""),
+        ("h1_open_streams", "MGP", "MGP", Number(|r| r.front(r.numbers.requests() - r.numbers.answered.iter().sum::<u64>())), ""),
+        ("h1_total_connections", "MCP", "MCP", Number(|r| r.front(r.count(H1Sessions))), ""),
+        ("h1_total_streams", "MCP", "MCP", Number(|r| r.front(r.count(H1Requests))), ""),
+        ("h1_bytes_in", "MCP", "MCP", Number(|r| r.front(r.count(WireIn))), ""),
+        ("h1_bytes_out", "MCP", "MCP", Number(|r| r.front(r.count(WireOut))), ""),
+        ("h1_spliced_bytes_in|h1_spliced_bytes_out", "MCP", "MCP", Number(|_| 0), ""),
     ];
+    /// Number of the first name of each line, and of all names behind the last.
+    const STARTS: [u8; COLUMNS.len() + 1] = {
+        let mut starts = [0; COLUMNS.len() + 1];
+        let mut line = 0;
+        while line < COLUMNS.len() {
+            let names = COLUMNS[line].0.as_bytes();
+            let (mut count, mut at) = (1, 0);
+            while at < names.len() {
+                count += (names[at] == b'|') as u8;
+                at += 1;
+            }
+            starts[line + 1] = starts[line] + count;
+            line += 1;
+        }
+        starts
+    };
+    const _: () = assert!(STARTS[COLUMNS.len()] == 138, "the columns of HAProxy 2.8");
 
-    enum Value<'a> {
-        Text(&'a [u8]),
+    #[derive(Clone, Copy)]
+    enum Value {
+        Text(Text),
         U32(u64),
         U64(u64),
         S32(i64),
+    }
+
+    impl Value {
+        /// Its type in the typed and the JSON format.
+        fn kind(self) -> &'static str {
+            match self {
+                Self::Text(_) => "str",
+                Self::U32(_) => "u32",
+                Self::U64(_) => "u64",
+                Self::S32(_) => "s32",
+            }
+        }
+
+        fn put(self, out: &mut Out) {
+            match self {
+                Self::Text(text) => out.json(text),
+                Self::U32(number) | Self::U64(number) => out.num(number),
+                Self::S32(number) => out.num(number),
+            };
+        }
     }
 
     /// A table's line: a proxy's frontend side or its backend side.
     struct Row<'a> {
         view: &'a View<'a>,
         proxy: &'a Proxy,
-        counters: &'a Counters,
+        numbers: &'a Counters,
         backend: bool,
     }
 
-    impl<'a> Row<'a> {
-        fn tags(&self, column: &Column) -> &'static [u8] {
-            if self.backend { column.2.as_bytes() } else { column.1.as_bytes() }
+    impl Row<'_> {
+        fn tags(&self, column: &Column) -> &'static str {
+            if self.backend { column.2 } else { column.1 }
+        }
+
+        fn side<T>(&self, front: T, back: T) -> T {
+            if self.backend { back } else { front }
+        }
+
+        /// What only a frontend counts.
+        fn front(&self, number: u64) -> u64 {
+            self.side(number, 0)
+        }
+
+        fn count(&self, count: Count) -> u64 {
+            self.numbers.counts[count as usize]
+        }
+
+        fn limit(&self) -> u64 {
+            u64::from(self.proxy.maxconn.unwrap_or(self.view.statistics.process.maxconn))
+        }
+
+        fn status(&self) -> Text {
+            match self.view.statistics.process.stopping {
+                true => b"STOP",
+                false => self.side(b"OPEN", b"UP"),
+            }
         }
 
         /// What stands in a column, None where it stays empty.
-        fn value(&self, column: &Column) -> Option<Value<'a>> {
-            let tags = self.tags(column);
-            if tags.is_empty() {
-                return None;
-            }
-            let text = match column.3 {
-                Name => Some(self.proxy.name.as_slice()),
-                Side => Some(if self.backend { &b"BACKEND"[..] } else { b"FRONTEND" }),
-                Status => Some(self.status().as_bytes()),
-                Mode => Some(if self.proxy.http { &b"http"[..] } else { b"tcp" }),
-                Algorithm => Some(&b"roundrobin"[..]),
-                _ => None,
-            };
-            if let Some(text) = text {
-                return Some(Value::Text(text));
-            }
-            if let LastSession = column.3 {
-                let last = self.counters.backend_last_ms;
-                return Some(Value::S32(last.map_or(-1, |ms| (self.view.now_ms.saturating_sub(ms) / 1000) as i64)));
-            }
-            let number = self.number(column.3);
-            // counters are 64 bits wide, and so are the gauges of the HTTP muxes
-            let wide = tags[1] == b'C' || column.0.starts_with("h1_") || column.0.starts_with("h2_");
-            Some(if wide { Value::U64(number) } else { Value::U32(number) })
-        }
-
-        fn status(&self) -> &'static str {
-            match (self.view.statistics.process.stopping || self.proxy.disabled, self.backend) {
-                (true, _) => "STOP",
-                (false, true) => "UP",
-                (false, false) => "OPEN",
+        fn value(&self, column: &Column) -> Option<Value> {
+            let tags = self.tags(column).as_bytes();
+            match column.3 {
+                _ if tags.is_empty() => None,
+                Absent | Dash => None,
+                Words(words) => Some(Value::Text(words(self))),
+                // counters are 64 bits wide, and so are the gauges of the HTTP muxes
+                Number(number) if tags[1] == b'C' || matches!(column.0.as_bytes(), [b'h', b'1' | b'2', b'_', ..]) => {
+                    Some(Value::U64(number(self)))
+                }
+                Number(number) => Some(Value::U32(number(self))),
+                LastSession => {
+                    let age = |ms: u64| (self.view.now_ms.saturating_sub(ms) / 1000) as i64;
+                    Some(Value::S32(self.numbers.backend_last_ms.map_or(-1, age)))
+                }
             }
         }
 
-        fn number(&self, source: Source) -> u64 {
-            let (counters, now) = (self.counters, self.view.now_ms);
-            if self.backend {
-                // all that reaches the backend side is answered 503
-                return match source {
-                    SessionsTotal | RequestsTotal | Answered(5) => counters.get(NoServer),
-                    SessionsMax => counters.get(NoServer).min(1),
-                    SessionsLimit => u64::from(self.limit()).div_ceil(10),
-                    SessionRate => counters.backend_rate.read(now),
-                    SessionRateMax => counters.backend_rate.max,
-                    Counted(count @ (BytesIn | BytesOut | NoServer)) => counters.get(count),
-                    Uptime => now / 1000,
-                    One | Type => 1,
-                    Id => u64::from(self.proxy.id),
-                    _ => 0,
-                };
-            }
-            match source {
-                One => 1,
-                Id => u64::from(self.proxy.id),
-                Sessions => counters.sessions,
-                SessionsMax => counters.sessions_max,
-                SessionsLimit => u64::from(self.limit()),
-                SessionsTotal => counters.get(Connections),
-                SessionRate | ConnectionRate => counters.connection_rate.read(now),
-                SessionRateMax | ConnectionRateMax => counters.connection_rate.max,
-                RequestRate => counters.request_rate.read(now),
-                RequestRateMax => counters.request_rate.max,
-                RequestsTotal => counters.requests(),
-                OpenStreams => counters.requests() - counters.answered.iter().sum::<u64>(),
-                Answered(class) => counters.answered[class],
-                Counted(count) => counters.get(count),
-                Uptime => now / 1000,
-                _ => 0,
-            }
+        fn named(&self, name: &str) -> Option<Value> {
+            COLUMNS.iter().find(|column| names(column).any(|other| other == name)).and_then(|column| self.value(column))
         }
+    }
 
-        fn limit(&self) -> u32 {
-            self.proxy.maxconn.unwrap_or(self.view.statistics.process.maxconn)
-        }
+    fn names(column: &'static Column) -> std::str::Split<'static, char> {
+        column.0.split('|')
     }
 
     /// All that a page shows.
@@ -2280,8 +2100,7 @@ mod stats {
 
         /// Header fields of the answer before its framing.
         pub fn fields(&self, config: &Config, out: &mut Out) {
-            out.put("HTTP/1.1 200 OK\r\ncache-control: no-cache\r\ncontent-type: ");
-            out.put(match self.kind {
+            out.put("HTTP/1.1 200 OK\r\ncache-control: no-cache\r\ncontent-type: ").put(match self.kind {
                 Kind::Html => "text/html; charset=utf-8",
                 Kind::Csv | Kind::Typed => "text/plain",
                 Kind::Json | Kind::Schema => "application/json",
@@ -2290,9 +2109,7 @@ mod stats {
             out.put("\r\n");
             let refresh = self.refresh(config);
             if refresh > 0 && !self.no_refresh {
-                out.put("refresh: ");
-                out.num(refresh);
-                out.put("\r\n");
+                out.put("refresh: ").num(refresh).put("\r\n");
             }
         }
 
@@ -2334,15 +2151,15 @@ mod stats {
             let proxy = view.config.proxies.get(at / 2)?;
             let backend = at % 2 == 1;
             let shown = self.shows(view.config, proxy) && (!backend || proxy.kind == ProxyKind::Listen);
-            let counters = &view.statistics.proxies[at / 2];
-            Some(shown.then_some(Row { view, proxy, counters, backend }))
+            let numbers = &view.statistics.proxies[at / 2];
+            Some(shown.then_some(Row { view, proxy, numbers, backend }))
         }
 
         fn shows(&self, config: &Config, proxy: &Proxy) -> bool {
             let owner = &config.proxies[usize::from(self.owner)];
             let scope = &self.scope[..usize::from(self.scope_len)];
             let limited = owner.stats.as_ref().map_or(&[][..], |stats| &stats.scope[..]);
-            let named = |name: &Vec<u8>| *name == proxy.name || name == b"." && proxy.name == owner.name;
+            let named = |name: &Text| *name == proxy.name || *name == b"." && proxy.name == owner.name;
             !proxy.disabled
                 && (limited.is_empty() || limited.iter().any(named))
                 && (scope.is_empty() || proxy.name.windows(scope.len()).any(|part| part.eq_ignore_ascii_case(scope)))
@@ -2351,94 +2168,80 @@ mod stats {
         fn csv_piece(&self, view: &View, piece: usize, out: &mut Out) -> bool {
             if piece == 0 {
                 out.put("# ");
-                for column in &COLUMNS {
-                    out.put(column.0);
-                    out.put(",");
+                for byte in COLUMNS.iter().flat_map(|column| column.0.bytes().chain([b','])) {
+                    out.put([if byte == b'|' { b',' } else { byte }]);
                 }
                 out.put("\n");
                 return true;
             }
             let Some(row) = self.row(view, piece - 1) else { return false };
-            if let Some(row) = row {
-                for column in &COLUMNS {
-                    match (row.value(column), column.3) {
-                        (Some(Value::Text(text)), _) => out.put(text),
-                        (Some(Value::U32(number) | Value::U64(number)), _) => out.num(number),
-                        (Some(Value::S32(number)), _) => out.num(number),
-                        (None, Dash) => out.put("-"),
-                        (None, _) => {}
+            let Some(row) = row else { return true };
+            for (at, column) in COLUMNS.iter().enumerate() {
+                let value = row.value(column);
+                for _ in STARTS[at]..STARTS[at + 1] {
+                    match value {
+                        Some(value) => value.put(out),
+                        None if matches!(column.3, Dash) => drop(out.put("-")),
+                        None => {}
                     }
                     out.put(",");
                 }
+            }
+            out.put("\n");
+            true
+        }
+
+        fn typed_piece(&self, view: &View, piece: usize, out: &mut Out) -> bool {
+            let (at, line) = (piece / COLUMNS.len(), piece % COLUMNS.len());
+            let Some(row) = self.row(view, at) else { return false };
+            let Some(row) = row else { return true };
+            let column = &COLUMNS[line];
+            let Some(value) = row.value(column) else { return true };
+            for (name, position) in names(column).zip(position(line)..) {
+                out.put(row.side("F.", "B.")).num(row.proxy.id).put(".0.").num(position).put(".").put(name);
+                out.put(".1:").put(row.tags(column)).put(":").put(value.kind()).put(":");
+                value.put(out);
                 out.put("\n");
             }
             true
         }
 
-        fn typed_piece(&self, view: &View, piece: usize, out: &mut Out) -> bool {
-            let (at, column) = (piece / COLUMNS.len(), piece % COLUMNS.len());
-            let Some(row) = self.row(view, at) else { return false };
-            let Some(row) = row else { return true };
-            let line = &COLUMNS[column];
-            let Some(value) = row.value(line) else { return true };
-            out.put(if row.backend { "B." } else { "F." });
-            out.num(row.proxy.id);
-            out.put(".0.");
-            out.num(position(column));
-            out.put(".");
-            out.put(line.0);
-            out.put(".1:");
-            out.put(row.tags(line));
-            out.put(":");
-            let (name, _) = kind(&value);
-            out.put(name);
-            out.put(":");
-            put_value(&value, out, |out, text| out.put(text));
-            out.put("\n");
-            true
-        }
-
         fn json_piece(&self, view: &View, piece: usize, out: &mut Out) -> bool {
-            let rows = view.config.proxies.len() * 2;
             if piece == 0 {
                 out.put("[");
                 return true;
             }
-            let (at, column) = ((piece - 1) / COLUMNS.len(), (piece - 1) % COLUMNS.len());
-            if at == rows {
+            let (at, line) = ((piece - 1) / COLUMNS.len(), (piece - 1) % COLUMNS.len());
+            let Some(row) = self.row(view, at) else {
                 out.put("]\n");
                 return false;
-            }
-            let Some(Some(row)) = self.row(view, at) else { return true };
-            if column == 0 {
+            };
+            let Some(row) = row else { return true };
+            let column = &COLUMNS[line];
+            if line == 0 {
                 let first = (0..at).all(|before| !matches!(self.row(view, before), Some(Some(_))));
                 out.put(if first { "[" } else { ",[" });
             }
-            let line = &COLUMNS[column];
-            if let Some(value) = row.value(line) {
-                let tags = row.tags(line);
-                out.put(if column == 0 { "{\"objType\":\"" } else { ",{\"objType\":\"" });
-                out.put(if row.backend { "Backend" } else { "Frontend" });
-                out.put("\",\"proxyId\":");
-                out.num(row.proxy.id);
-                out.put(",\"id\":0,\"field\":{\"pos\":");
-                out.num(position(column));
-                out.put(",\"name\":\"");
-                out.put(line.0);
-                out.put("\"},\"processNum\":1,\"tags\":{\"origin\":\"");
-                out.put(tag(tags[0], b'O'));
-                out.put("\",\"nature\":\"");
-                out.put(tag(tags[1], b'N'));
-                out.put("\",\"scope\":\"");
-                out.put(tag(tags[2], b'S'));
-                out.put("\"},\"value\":{\"type\":\"");
-                let (name, is_text) = kind(&value);
-                out.put(name);
-                out.put(if is_text { "\",\"value\":\"" } else { "\",\"value\":" });
-                put_value(&value, out, |out, text| out.json(text));
-                out.put(if is_text { "\"}}" } else { "}}" });
+            if let Some(value) = row.value(column) {
+                let tags = row.tags(column).as_bytes();
+                for (name, position) in names(column).zip(position(line)..) {
+                    out.put(if position == 0 { "" } else { "," })
+                        .put("{\"objType\":\"")
+                        .put(row.side("Frontend", "Backend"));
+                    out.put("\",\"proxyId\":").num(row.proxy.id).put(",\"id\":0,\"field\":{\"pos\":").num(position);
+                    out.put(",\"name\":\"").put(name).put("\"},\"processNum\":1,\"tags\":{\"origin\":\"");
+                    out.put(tag(b'O', tags[0])).put("\",\"nature\":\"").put(tag(b'N', tags[1])).put("\",\"scope\":\"");
+                    out.put(tag(b'S', tags[2]))
+                        .put("\"},\"value\":{\"type\":\"")
+                        .put(value.kind())
+                        .put("\",\"value\":");
+                    let quote = if let Value::Text(_) = value { "\"" } else { "" };
+                    out.put(quote);
+                    value.put(out);
+                    out.put(quote).put("}}");
+                }
             }
-            if column + 1 == COLUMNS.len() {
+            if line + 1 == COLUMNS.len() {
                 out.put("]");
             }
             true
@@ -2446,40 +2249,45 @@ mod stats {
 
         fn metrics_piece(&self, view: &View, piece: usize, out: &mut Out) -> bool {
             let metrics = if self.global { PROCESS.len() } else { 0 };
-            if let Some(line) = PROCESS[..metrics].get(piece) {
-                put_help("process", line.0, line.1, out);
-                out.put("haproxy_process_");
-                out.put(line.0);
-                if line.0 == "build_info" {
-                    out.put(concat!("{version=\"", env!("CARGO_PKG_VERSION"), "\"}"));
+            if let Some((names, counter, number)) = PROCESS[..metrics].get(piece) {
+                for name in names.split('|') {
+                    put_help("process", name, *counter, out);
+                    out.put("haproxy_process_").put(name);
+                    if name == "build_info" {
+                        out.put(concat!("{version=\"", env!("CARGO_PKG_VERSION"), "\"}"));
+                    }
+                    out.put(" ").num(number(view)).put("\n");
                 }
-                out.put(" ");
-                out.num((line.2)(view));
-                out.put("\n");
                 return true;
             }
             let proxies = view.config.proxies.len();
-            let (column, at) = ((piece - metrics) / proxies, (piece - metrics) % proxies);
-            let Some(line) = COLUMNS.get(column).filter(|_| self.frontends) else { return false };
+            let (line, at) = ((piece - metrics) / proxies, (piece - metrics) % proxies);
+            let Some(column) = COLUMNS.get(line).filter(|_| self.frontends) else { return false };
+            let (name, metric) = (column.0, column.4);
             let row =
-                Row { view, proxy: &view.config.proxies[at], counters: &view.statistics.proxies[at], backend: false };
-            if line.4.is_empty() {
+                Row { view, proxy: &view.config.proxies[at], numbers: &view.statistics.proxies[at], backend: false };
+            if metric.is_empty() {
                 return true;
             }
             // the classes of answers are one metric
-            if at == 0 && (line.4 != "http_responses_total" || line.0 == "hrsp_1xx") {
-                put_help("frontend", line.4, line.1.as_bytes()[1] == b'C', out);
+            if at == 0 && (metric != "http_responses_total" || name == "hrsp_1xx") {
+                put_help("frontend", metric, column.1.as_bytes()[1] == b'C', out);
             }
-            let number = match row.value(line) {
-                Some(Value::U32(number) | Value::U64(number)) => number,
-                _ => u64::from(row.status() == "OPEN"),
+            let mut sample = |label: &str, value: &str, number: u64| {
+                out.put("haproxy_frontend_").put(metric).put("{proxy=\"").json(row.proxy.name).put("\"");
+                if !label.is_empty() {
+                    out.put(",").put(label).put("=\"").put(value).put("\"");
+                }
+                out.put("} ").num(number).put("\n");
             };
-            if line.4 == "status" {
-                put_sample(&row, line.4, "state", "DOWN", 1 - number, out);
-                put_sample(&row, line.4, "state", "UP", number, out);
-            } else {
-                let code = line.0.strip_prefix("hrsp_").unwrap_or("");
-                put_sample(&row, line.4, if code.is_empty() { "" } else { "code" }, code, number, out);
+            match (row.value(column), name.strip_prefix("hrsp_")) {
+                (Some(Value::U32(number) | Value::U64(number)), Some(code)) => sample("code", code, number),
+                (Some(Value::U32(number) | Value::U64(number)), None) => sample("", "", number),
+                _ => {
+                    let up = u64::from(row.status() == b"OPEN");
+                    sample("state", "DOWN", 1 - up);
+                    sample("state", "UP", up);
+                }
             }
             true
         }
@@ -2487,176 +2295,117 @@ mod stats {
         // ---- the page ------------------------------------------------------
 
         fn html_piece(&self, view: &View, piece: usize, out: &mut Out) -> bool {
-            let proxies = view.config.proxies.len();
+            let owner = &view.config.proxies[usize::from(self.owner)];
+            let Some(stats) = &owner.stats else { return false };
             match piece {
                 0 => {
-                    out.put("<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'><link rel=icon href='data:,'><title>");
-                    let owner = &view.config.proxies[usize::from(self.owner)];
-                    out.html(owner.stats.as_ref().and_then(|stats| stats.node.as_ref()).unwrap_or(&owner.name));
-                    out.put(": statistics</title><style>");
-                    out.put(STYLE);
-                    out.put("</style>");
+                    out.put(PAGE_HEAD).html(stats.node.unwrap_or(owner.name)).put(": statistics</title><style>");
+                    out.put(STYLE).put("</style>");
                 }
-                1 => self.html_head(view, out),
-                2 => self.html_options(view, out),
-                _ if piece - 3 < proxies => {
-                    if let Some(Some(row)) = self.row(view, (piece - 3) * 2) {
-                        self.html_proxy(view, &row, out);
-                        if let Some(Some(row)) = self.row(view, (piece - 3) * 2 + 1) {
-                            html_row(&row, out);
+                1 => self.html_head(view, stats, out),
+                2 => self.html_options(stats, out),
+                _ => match self.row(view, (piece - 3) * 2) {
+                    None => return false,
+                    Some(None) => {}
+                    Some(Some(front)) => {
+                        html_proxy(&front, stats, out);
+                        if let Some(Some(back)) = self.row(view, (piece - 3) * 2 + 1) {
+                            html_row(&back, out);
                         }
                         out.put("</table></div>");
-                        html_details(&row, out);
+                        html_details(&front, out);
                     }
-                }
-                _ => return false,
+                },
             }
             true
         }
 
-        fn html_head(&self, view: &View, out: &mut Out) {
-            let owner = &view.config.proxies[usize::from(self.owner)];
-            let Some(stats) = &owner.stats else { return };
+        fn html_head(&self, view: &View, stats: &Stats, out: &mut Out) {
             let process = &view.statistics.process;
             out.put("<header><h1>Statistics");
-            if let Some(node) = &stats.node {
-                out.put(" of ");
-                out.html(node);
+            if let Some(node) = stats.node {
+                out.put(" of ").html(node);
             }
-            out.put("</h1>");
-            if let Some(description) = &stats.description {
-                out.put("<p>");
-                out.html(description);
-                out.put("</p>");
-            }
-            out.put("<p>tiny-haproxy");
+            out.put("</h1><p>").html(stats.description.unwrap_or(b"")).put("</p><p>tiny-haproxy");
             if !stats.hide_version {
                 out.put(concat!(" version ", env!("CARGO_PKG_VERSION")));
             }
-            if process.stopping {
-                out.put(" <b class=bad>stopping</b>");
-            }
-            out.put("</p></header>");
+            out.put(if process.stopping { " <b class=bad>stopping</b>" } else { "" }).put("</p></header>");
             if let Some(banner) = self.banner {
-                out.put("<p class=banner>");
-                out.put(banner);
-                out.put(" <a href='");
-                out.html(&stats.uri);
-                out.put("'>Dismiss</a></p>");
+                out.put("<p class=banner>").put(banner).put(" <a href='").html(stats.uri).put("'>Dismiss</a></p>");
             }
-            out.put("<dl>");
+            let now = view.now_ms;
             let full = process.connections >= u64::from(process.maxconn);
-            fact("pid", out, |out| out.num(std::process::id()));
-            fact("uptime", out, |out| uptime(view.now_ms / 1000, out));
-            fact("current connections", out, |out| {
-                out.put(if full { "<b class=bad>" } else { "<b>" });
-                grouped(process.connections, out);
-                out.put("</b> of ");
-                grouped(u64::from(process.maxconn), out);
-            });
-            fact("most at once", out, |out| grouped(process.connections_max, out));
-            fact("times full", out, |out| grouped(process.waits, out));
-            fact("connections/s", out, |out| grouped(process.connection_rate.read(view.now_ms), out));
-            fact("bits/s out", out, |out| grouped(process.bytes_rate.read(view.now_ms) * 8, out));
-            fact("connections", out, |out| grouped(process.connections_total, out));
-            fact("requests", out, |out| grouped(process.requests_total, out));
-            fact("memory reserved", out, |out| {
-                grouped(process.memory_kib, out);
-                out.put(" KiB");
-            });
-            fact("file limit", out, |out| grouped(process.max_files, out));
-            fact("logs dropped", out, |out| grouped(process.dropped_logs, out));
+            out.put("<dl><div><dt>pid<dd>").num(std::process::id()).put("</div><div><dt>uptime<dd>");
+            uptime(now / 1000, out);
+            out.put("</div>");
+            fact("connections now", process.connections, full, out);
+            fact("of at most", process.maxconn.into(), false, out);
+            fact("most so far", process.connections_max, false, out);
+            fact("times full", process.waits, process.waits > 0, out);
+            fact("connections/s", process.connection_rate.read(now), false, out);
+            fact("bits/s out", process.bytes_rate.read(now) * 8, false, out);
+            fact("connections", process.connections_total, false, out);
+            fact("requests", process.requests_total, false, out);
+            fact("KiB reserved", process.memory_kib, false, out);
+            fact("file limit", process.max_files, false, out);
+            fact("logs dropped", process.dropped_logs, process.dropped_logs > 0, out);
             out.put("</dl>");
         }
 
-        fn html_options(&self, view: &View, out: &mut Out) {
-            let owner = &view.config.proxies[usize::from(self.owner)];
-            let Some(stats) = &owner.stats else { return };
+        fn html_options(&self, stats: &Stats, out: &mut Out) {
             let scope = &self.scope[..usize::from(self.scope_len)];
-            let link = |options: &str, keep_scope: bool, text: &str, out: &mut Out| {
-                out.put("<a href='");
-                out.html(&stats.uri);
-                out.put(options);
-                if keep_scope && !scope.is_empty() {
-                    out.put(if stats.uri.contains(&b'?') { "&amp;scope=" } else { "?scope=" });
-                    out.html(scope);
-                }
-                out.put("'>");
-                out.put(text);
-                out.put("</a> ");
-            };
-            let up = if self.hide_down { ";up" } else { "" };
-            let still = if self.no_refresh { ";norefresh" } else { "" };
-            let both = if self.hide_down && self.no_refresh {
-                ";up;norefresh"
-            } else if self.hide_down {
-                up
-            } else {
-                still
-            };
             out.put("<nav>");
-            link(both, true, "Refresh now", out);
-            match self.no_refresh {
-                true => link(up, true, "Turn refresh on", out),
-                false if stats.refresh > 0 => {
-                    link(if self.hide_down { ";up;norefresh" } else { ";norefresh" }, true, "Turn refresh off", out);
-                    out.put("<small>every ");
-                    out.num(stats.refresh);
-                    out.put(" s</small> ");
+            let mut link = |up: bool, still: bool, options: &str, text: &str| {
+                out.put("<a href='").html(stats.uri).put(options);
+                out.put(if up { ";up" } else { "" }).put(if still { ";norefresh" } else { "" });
+                if !scope.is_empty() {
+                    out.put(if stats.uri.contains(&b'?') { "&amp;scope=" } else { "?scope=" }).html(scope);
                 }
-                false => {}
-            }
-            match self.hide_down {
-                true => link(still, true, "Show down", out),
-                false => link(if self.no_refresh { ";up;norefresh" } else { ";up" }, true, "Hide down", out),
-            }
-            link(";csv;norefresh", true, "CSV", out);
-            link(";json;norefresh", true, "JSON", out);
-            link(";json-schema", false, "JSON schema", out);
-            out.put("<form><label>Scope <input name=scope size=10 maxlength=20 value='");
-            out.html(scope);
-            out.put("'></label></form><span class=key><i class=open></i>open or up <i class=full></i>at its limit <i class=stop></i>stopping</span></nav>");
-        }
-
-        /// Title, column heads and the frontend's line of one proxy.
-        fn html_proxy(&self, view: &View, row: &Row, out: &mut Out) {
-            let owner = &view.config.proxies[usize::from(self.owner)];
-            let proxy = row.proxy;
-            out.put("<h2 id='");
-            out.html(&proxy.name);
-            out.put("'>");
-            out.html(&proxy.name);
-            out.put(" <small>");
-            out.html(&proxy.description);
-            if owner.stats.as_ref().is_some_and(|stats| stats.legends) {
-                out.put(if proxy.http { " mode http" } else { " mode tcp" });
-                out.put(", id ");
-                out.num(proxy.id);
-                for bind in &proxy.binds {
-                    if let crate::config::Bind::Address(_, shown) = bind {
-                        out.put(", ");
-                        out.html(shown);
-                    }
-                }
-            }
-            out.put("</small></h2><div class=wide><table><tr><th rowspan=2>");
-            for (title, columns) in GROUPS {
-                out.put("<th colspan=");
-                out.num(columns.split(' ').count());
-                out.put(">");
-                out.put(title);
-            }
-            out.put("<tr>");
-            for (_, columns) in GROUPS {
-                for (at, name) in columns.split(' ').enumerate() {
-                    let (label, _) = name.split_once(':').unwrap_or((name, ""));
-                    out.put(if at == 0 { "<th class=g>" } else { "<th>" });
-                    out.put(label);
-                }
-            }
-            html_row(row, out);
+                out.put("'>").put(text).put("</a> ");
+            };
+            let (up, still) = (self.hide_down, self.no_refresh);
+            link(up, still, "", "Refresh now");
+            link(up, !still, "", if still { "Turn refresh on" } else { "Turn refresh off" });
+            link(!up, still, "", if up { "Show down" } else { "Hide down" });
+            link(false, true, ";csv", "CSV");
+            link(false, true, ";json", "JSON");
+            link(false, false, ";json-schema", "JSON schema");
+            out.put("<form><label>Scope <input name=scope size=10 maxlength=20 value='").html(scope).put(
+                "'></label></form><span class=key><i class=open></i>open <i class=full></i>at its limit <i class=stop></i>stopping",
+            );
+            out.put("</span></nav>");
         }
     }
+
+    /// Title, column heads and the frontend's line of one proxy.
+    fn html_proxy(row: &Row, stats: &Stats, out: &mut Out) {
+        let proxy = row.proxy;
+        out.put("<h2 id='").html(proxy.name).put("'>").html(proxy.name).put(" <small>").html(proxy.description);
+        if stats.legends {
+            out.put(if proxy.http { " mode http" } else { " mode tcp" }).put(", id ").num(proxy.id);
+            // as many addresses as fit into a piece
+            for bind in proxy.binds.iter().take(16) {
+                if let Bind::Address(_, shown) = bind {
+                    out.put(", ").html(shown);
+                }
+            }
+        }
+        out.put("</small></h2><div class=wide><table><tr><th rowspan=2>");
+        for (title, columns) in GROUPS {
+            out.put("<th colspan=").num(columns.split(' ').count()).put(">").put(title);
+        }
+        out.put("<tr>");
+        for (_, columns) in GROUPS {
+            for (at, label) in columns.split(' ').enumerate() {
+                out.put(if at == 0 { "<th class=g>" } else { "<th>" }).put(label.split(':').next().unwrap_or(label));
+            }
+        }
+        html_row(row, out);
+    }
+
+    const PAGE_HEAD: &str = "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>\
+                             <link rel=icon href='data:,'><title>";
 
     /// Column groups of the page: each label with its column of the CSV.
     const GROUPS: &[(&str, &str)] = &[
@@ -2673,7 +2422,7 @@ mod stats {
     /// What stands below a proxy's table, always in view: label and column.
     const DETAILS: &[(&str, &str)] = &[
         ("requests", "req_tot"),
-        ("per second", "req_rate"),
+        ("requests/s", "req_rate"),
         ("at most", "req_rate_max"),
         ("1xx", "hrsp_1xx"),
         ("2xx", "hrsp_2xx"),
@@ -2684,18 +2433,18 @@ mod stats {
         ("intercepted", "intercepted"),
         ("internal errors", "eint"),
         ("connections", "conn_tot"),
-        ("per second", "conn_rate"),
+        ("connections/s", "conn_rate"),
         ("at most", "conn_rate_max"),
     ];
 
-    const STYLE: &str = ":root{color-scheme:light dark;--l:#8884;--ok:#2a7;--warn:#e90;--bad:#d33}\
+    const STYLE: &str = ":root{color-scheme:light dark;--l:#8884;--ok:#287a4a;--warn:#a65c00;--bad:#c22}\
 body{font:15px/1.4 system-ui,sans-serif;margin:0 auto;padding:.6em 1em;max-width:120em}\
 h1,h2{margin:.4em 0 .2em;font-size:1.4em}h2{font-size:1.15em;margin-top:1.2em}header p{margin:0;opacity:.75}\
 small{font-weight:400;opacity:.7;font-size:.85em}\
-dl{display:grid;grid-template-columns:repeat(auto-fill,minmax(9em,1fr));gap:.4em;margin:.7em 0}\
+dl{display:grid;grid-template-columns:repeat(auto-fill,minmax(8em,1fr));gap:.4em;margin:.7em 0}\
 dl.s{grid-template-columns:repeat(auto-fill,minmax(6.2em,1fr));margin:.4em 0}\
 dl div{border:1px solid var(--l);border-radius:.4em;padding:.25em .6em}\
-dt{font-size:.8em;opacity:.7}dd{margin:0;font-size:1.1em;font-variant-numeric:tabular-nums;overflow-wrap:anywhere}\
+dt{font-size:.8em;opacity:.7}dd{margin:0;font-size:1.1em;font-variant-numeric:tabular-nums}\
 nav{display:flex;flex-wrap:wrap;gap:.4em 1.2em;align-items:center;border:solid var(--l);border-width:1px 0;padding:.5em 0}\
 form{margin:0}input{font:inherit}.key i{display:inline-block;width:.8em;height:.8em;border-radius:50%;margin:0 .3em 0 .6em}\
 .open{background:var(--ok)}.full{background:var(--warn)}.stop{background:var(--bad)}.bad{color:var(--bad)}\
@@ -2703,41 +2452,34 @@ form{margin:0}input{font:inherit}.key i{display:inline-block;width:.8em;height:.
 .wide{overflow-x:auto}table{border-collapse:collapse;font-variant-numeric:tabular-nums;width:100%}\
 th,td{padding:.25em .5em;text-align:right;white-space:nowrap;border-bottom:1px solid var(--l)}\
 th{font-size:.8em;font-weight:600}th[colspan]{text-align:center}th[colspan],.g{border-left:1px solid var(--l)}\
-tr>:first-child{text-align:left;position:sticky;left:0;background:Canvas}td b{padding:.1em .5em;border-radius:.6em;color:#fff}";
+tr>:first-child:not(.g){text-align:left;position:sticky;left:0;background:Canvas}\
+td b{padding:.1em .5em;border-radius:.6em;color:#fff}@media(prefers-color-scheme:dark){.bad{color:#f77}}";
 
-    fn fact(label: &str, out: &mut Out, write: impl FnOnce(&mut Out)) {
-        out.put("<div><dt>");
-        out.put(label);
-        out.put("<dd>");
-        write(out);
+    fn fact(label: &str, number: u64, alarming: bool, out: &mut Out) {
+        out.put("<div><dt>").put(label).put(if alarming { "<dd class=bad>" } else { "<dd>" });
+        grouped(number, out);
         out.put("</div>");
-    }
-
-    fn column(name: &str) -> Option<&'static Column> {
-        COLUMNS.iter().find(|column| column.0 == name)
     }
 
     /// One line of a proxy's table.
     fn html_row(row: &Row, out: &mut Out) {
-        out.put(if row.backend { "<tr><td>Backend" } else { "<tr><td>Frontend" });
+        out.put("<tr><td>").put(row.side("Frontend", "Backend"));
         for (_, columns) in GROUPS {
             for (at, name) in columns.split(' ').enumerate() {
-                let (_, name) = name.split_once(':').unwrap_or((name, ""));
                 out.put(if at == 0 { "<td class=g>" } else { "<td>" });
-                match column(name).and_then(|column| row.value(column)) {
+                match name.split_once(':').and_then(|(_, name)| row.named(name)) {
                     Some(Value::Text(status)) => {
-                        let full = !row.backend && row.counters.sessions >= u64::from(row.limit());
-                        out.put(match status {
-                            b"STOP" => "<b class=stop>",
-                            _ if full => "<b class=full>",
-                            _ => "<b class=open>",
+                        let full = !row.backend && row.numbers.sessions >= row.limit();
+                        out.put("<b class=").put(match status {
+                            b"STOP" => "stop>",
+                            _ if full => "full>",
+                            _ => "open>",
                         });
-                        out.put(status);
-                        out.put("</b>");
+                        out.put(status).put("</b>");
                     }
                     Some(Value::U32(number) | Value::U64(number)) => grouped(number, out),
-                    Some(Value::S32(-1)) | None => {}
-                    Some(Value::S32(seconds)) => uptime(seconds as u64, out),
+                    Some(Value::S32(seconds)) if seconds >= 0 => uptime(seconds as u64, out),
+                    Some(Value::S32(_)) | None => {}
                 }
             }
         }
@@ -2746,15 +2488,9 @@ tr>:first-child{text-align:left;position:sticky;left:0;background:Canvas}td b{pa
     fn html_details(row: &Row, out: &mut Out) {
         out.put("<dl class=s>");
         for (label, name) in DETAILS {
-            fact(label, out, |out| {
-                if let Some(Value::U32(number) | Value::U64(number)) = column(name).and_then(|column| row.value(column))
-                {
-                    let failed = number > 0 && *name == "hrsp_5xx";
-                    out.put(if failed { "<b class=bad>" } else { "<b>" });
-                    grouped(number, out);
-                    out.put("</b>");
-                }
-            });
+            if let Some(Value::U32(number) | Value::U64(number)) = row.named(name) {
+                fact(label, number, number > 0 && matches!(*name, "hrsp_5xx" | "eint"), out);
+            }
         }
         out.put("</dl>");
     }
@@ -2764,178 +2500,105 @@ tr>:first-child{text-align:left;position:sticky;left:0;background:Canvas}td b{pa
         let mut buffer = itoa::Buffer::new();
         let digits = buffer.format(number).as_bytes();
         for (at, digit) in digits.iter().enumerate() {
-            out.put(if at > 0 && (digits.len() - at) % 3 == 0 { "&#8239;" } else { "" });
-            out.put([*digit]);
+            out.put(if at > 0 && (digits.len() - at).is_multiple_of(3) { "&#8239;" } else { "" }).put([*digit]);
         }
     }
 
-    /// `1d 2h03m04s`
+    /// `1d 2h3m4s`
     fn uptime(seconds: u64, out: &mut Out) {
-        let minutes = seconds / 60;
-        if minutes >= 1440 {
-            out.num(minutes / 1440);
-            out.put("d ");
+        for (unit, name, wrap) in [(86_400, "d ", u64::MAX), (3600, "h", 24), (60, "m", 60)] {
+            if seconds >= unit {
+                out.num(seconds / unit % wrap).put(name);
+            }
         }
-        if minutes >= 60 {
-            out.num(minutes / 60 % 24);
-            out.put("h");
-        }
-        if minutes > 0 {
-            out.num(minutes % 60);
-            out.put("m");
-        }
-        out.num(seconds % 60);
-        out.put("s");
+        out.num(seconds % 60).put("s");
     }
 
     // ---- parts of the formats ------------------------------------------------
 
-    /// Number of a column, the `-` among them not counted.
-    fn position(column: usize) -> usize {
-        let dash = COLUMNS.iter().position(|column| matches!(column.3, Dash)).unwrap_or(COLUMNS.len());
-        if column > dash { column - 1 } else { column }
-    }
-
-    /// The type of a value, and whether it is text.
-    fn kind(value: &Value) -> (&'static str, bool) {
-        match value {
-            Value::Text(_) => ("str", true),
-            Value::U32(_) => ("u32", false),
-            Value::U64(_) => ("u64", false),
-            Value::S32(_) => ("s32", false),
-        }
-    }
-
-    fn put_value<'v>(value: &Value<'v>, out: &mut Out, put_text: impl FnOnce(&mut Out, &'v [u8])) {
-        match value {
-            Value::Text(text) => put_text(out, text),
-            Value::U32(number) | Value::U64(number) => out.num(*number),
-            Value::S32(number) => out.num(*number),
-        }
+    /// Number of the first column of a line, the `-` among them not counted.
+    fn position(line: usize) -> u8 {
+        let dash = COLUMNS[..line].iter().any(|column| matches!(column.3, Dash));
+        STARTS[line] - u8::from(dash)
     }
 
     /// Words for the letters of the typed format: origin, nature and scope.
-    const TAGS: &[(u8, u8, &str)] = &[
-        (b'O', b'M', "Metric"),
-        (b'O', b'S', "Status"),
-        (b'O', b'K', "Key"),
-        (b'O', b'C', "Config"),
-        (b'N', b'G', "Gauge"),
-        (b'N', b'L', "Limit"),
-        (b'N', b'M', "Max"),
-        (b'N', b'R', "Rate"),
-        (b'N', b'C', "Counter"),
-        (b'N', b'A', "Age"),
-        (b'N', b'N', "Name"),
-        (b'N', b'a', "Avg"),
-        (b'S', b'P', "Process"),
-        (b'S', b'S', "Service"),
+    const TAGS: &[(u8, &str)] = &[
+        (b'O', "Metric Status Key Config"),
+        (b'N', "Gauge Limit Max Rate Counter Age Name Duration Time Output avg"),
+        (b'S', "Process Service Cluster System"),
     ];
 
-    fn tag(letter: u8, group: u8) -> &'static str {
-        TAGS.iter().find(|tag| (tag.0, tag.1) == (group, letter)).map_or("Unknown", |tag| tag.2)
+    fn tag(group: u8, letter: u8) -> &'static str {
+        let words = TAGS.iter().filter(|tags| tags.0 == group).flat_map(|tags| tags.1.split(' '));
+        match words.into_iter().find(|word| word.as_bytes()[0] == letter) {
+            Some("avg") => "Avg",
+            word => word.unwrap_or("Unknown"),
+        }
     }
 
     /// JSON Schema (draft 4) of what `;json` gives.
     fn schema_piece(piece: usize, out: &mut Out) -> bool {
-        const HEAD: &str = r##"{"$schema":"http://json-schema.org/draft-04/schema#","title":"Statistics","type":"array","items":{"type":"array","items":{"type":"object","properties":{"objType":{"enum":["Frontend","Backend"]},"proxyId":{"type":"integer","minimum":1},"id":{"type":"integer","minimum":0},"field":{"$ref":"#/definitions/field"},"processNum":{"type":"integer","minimum":1},"tags":{"$ref":"#/definitions/tags"},"value":{"$ref":"#/definitions/value"}},"required":["objType","proxyId","id","field","processNum","tags","value"]}},"definitions":{"field":{"type":"object","properties":{"pos":{"type":"integer","minimum":0},"name":{"type":"string"}},"required":["pos","name"]},"value":{"type":"object","properties":{"type":{"enum":["str","u32","u64","s32"]},"value":{"type":["string","integer"]}},"required":["type","value"]},"tags":{"type":"object","properties":{"##;
+        const HEAD: &str = r##"{"$schema":"http://json-schema.org/draft-04/schema#","title":"Statistics","type":"array","items":{"type":"array","items":{"type":"object","properties":{"objType":{"enum":["Frontend","Backend"]},"proxyId":{"type":"integer","minimum":1},"id":{"type":"integer","minimum":0},"field":{"type":"object","properties":{"pos":{"type":"integer","minimum":0},"name":{"type":"string"}},"required":["pos","name"]},"processNum":{"type":"integer","minimum":1},"tags":{"type":"object","properties":{"##;
+        const TAIL: &str = r##"},"required":["origin","nature","scope"]},"value":{"type":"object","properties":{"type":{"enum":["str","u32","u64","s32"]},"value":{"type":["string","integer"]}},"required":["type","value"]}},"required":["objType","proxyId","id","field","processNum","tags","value"]}}}"##;
         if piece == 0 {
             out.put(HEAD);
             return true;
         }
-        for (group, name) in
-            [(b'O', "\"origin\":{\"enum\":["), (b'N', "]},\"nature\":{\"enum\":["), (b'S', "]},\"scope\":{\"enum\":[")]
-        {
-            out.put(name);
-            for (at, tag) in TAGS.iter().filter(|tag| tag.0 == group).enumerate() {
-                out.put(if at == 0 { "\"" } else { ",\"" });
-                out.put(tag.2);
-                out.put("\"");
+        for ((_, words), name) in TAGS.iter().zip(["\"origin", ",\"nature", ",\"scope"]) {
+            out.put(name).put("\":{\"enum\":[");
+            for (at, word) in words.split(' ').enumerate() {
+                out.put(if at == 0 { "\"" } else { ",\"" }).put(if word == "avg" { "Avg" } else { word }).put("\"");
             }
+            out.put("]}");
         }
-        out.put("]}},\"required\":[\"origin\",\"nature\",\"scope\"]}}}\n");
+        out.put(TAIL).put("\n");
         false
     }
 
     /// HELP and TYPE of a metric (Prometheus text format 0.0.4).
     fn put_help(object: &str, name: &str, counter: bool, out: &mut Out) {
-        for word in ["# HELP haproxy_", object, "_", name, " Of the ", object, ": "] {
-            out.put(word);
-        }
+        out.put("# HELP haproxy_").put(object).put("_").put(name).put(" Of the ").put(object).put(":");
         for word in name.split('_') {
-            out.put(word);
-            out.put(" ");
+            out.put(" ").put(word);
         }
-        for word in ["\n# TYPE haproxy_", object, "_", name, if counter { " counter\n" } else { " gauge\n" }] {
-            out.put(word);
-        }
+        out.put(".\n# TYPE haproxy_").put(object).put("_").put(name).put(if counter {
+            " counter\n"
+        } else {
+            " gauge\n"
+        });
     }
 
-    fn put_sample(row: &Row, name: &str, label: &str, value: &str, number: u64, out: &mut Out) {
-        out.put("haproxy_frontend_");
-        out.put(name);
-        out.put("{proxy=\"");
-        out.label(&row.proxy.name);
-        if !label.is_empty() {
-            for word in ["\",", label, "=\"", value] {
-                out.put(word);
-            }
-        }
-        out.put("\"} ");
-        out.num(number);
-        out.put("\n");
-    }
-
-    /// Metrics of the process: name, whether it only grows, and its value.
+    /// Metrics of the process: names, whether they only grow, and the value.
     type ProcessLine = (&'static str, bool, fn(&View) -> u64);
 
     #[rustfmt::skip]
     const PROCESS: &[ProcessLine] = &[
-        ("nbthread", false, |_| 1),
-        ("nbproc", false, |_| 1),
-        ("relative_process_id", false, |_| 1),
+        ("nbthread|nbproc|relative_process_id|build_info", false, |_| 1),
         ("uptime_seconds", false, |view| view.now_ms / 1000),
-        ("pool_failures_total", true, |_| 0),
-        ("max_fds", false, |view| view.statistics.process.max_files),
-        ("max_sockets", false, |view| view.statistics.process.max_files),
-        ("max_connections", false, |view| u64::from(view.statistics.process.maxconn)),
-        ("hard_max_connections", false, |view| u64::from(view.statistics.process.maxconn)),
+        ("start_time_seconds", false, |view| view.statistics.process.started_wall),
+        ("max_fds|max_sockets", false, |view| view.statistics.process.max_files),
+        ("max_connections|hard_max_connections", false, |view| view.statistics.process.maxconn.into()),
         ("current_connections", false, |view| view.statistics.process.connections),
         ("connections_total", true, |view| view.statistics.process.connections_total),
         ("requests_total", true, |view| view.statistics.process.requests_total),
-        ("max_ssl_connections", false, |_| 0),
-        ("current_ssl_connections", false, |_| 0),
-        ("ssl_connections_total", true, |_| 0),
-        ("max_pipes", false, |_| 0),
-        ("pipes_used_total", true, |_| 0),
-        ("pipes_free_total", true, |_| 0),
-        ("current_connection_rate", false, |view| view.statistics.process.connection_rate.read(view.now_ms)),
-        ("limit_connection_rate", false, |_| 0),
-        ("max_connection_rate", false, |view| view.statistics.process.connection_rate.max),
-        ("current_session_rate", false, |view| view.statistics.process.connection_rate.read(view.now_ms)),
-        ("limit_session_rate", false, |_| 0),
-        ("max_session_rate", false, |view| view.statistics.process.connection_rate.max),
-        ("current_ssl_rate", false, |_| 0),
-        ("limit_ssl_rate", false, |_| 0),
-        ("max_ssl_rate", false, |_| 0),
-        ("stopping", false, |view| u64::from(view.statistics.process.stopping)),
-        ("jobs", false, |view| view.statistics.process.connections + view.statistics.process.listeners),
-        ("unstoppable_jobs", false, |_| 0),
-        ("listeners", false, |view| view.statistics.process.listeners),
-        ("active_peers", false, |_| 0),
-        ("connected_peers", false, |_| 0),
-        ("dropped_logs_total", true, |view| view.statistics.process.dropped_logs),
-        ("busy_polling_enabled", false, |_| 0),
-        ("failed_resolutions", true, |_| 0),
+        ("current_connection_rate|current_session_rate", false, |view| view.statistics.process.connection_rate.read(view.now_ms)),
+        ("max_connection_rate|max_session_rate", false, |view| view.statistics.process.connection_rate.max),
         ("bytes_out_total", true, |view| view.statistics.process.bytes_out),
-        ("spliced_bytes_out_total", true, |_| 0),
         ("bytes_out_rate", false, |view| view.statistics.process.bytes_rate.read(view.now_ms)),
-        ("recv_logs_total", true, |_| 0),
-        ("build_info", false, |_| 1),
-        ("max_memory_bytes", false, |_| 0),
+        ("stopping", false, |view| view.statistics.process.stopping.into()),
+        ("jobs", false, |view| view.statistics.process.connections + view.statistics.process.listeners),
+        ("listeners", false, |view| view.statistics.process.listeners),
+        ("dropped_logs_total", true, |view| view.statistics.process.dropped_logs),
         ("pool_allocated_bytes", false, |view| view.statistics.process.buffer_bytes),
-        ("pool_used_bytes", false, |view| view.statistics.process.buffers_in_use * view.config.bufsize as u64),
-        ("start_time_seconds", false, |view| view.statistics.process.started_wall),
+        ("pool_used_bytes", false, |view| view.statistics.process.buffers_in_use * view.config.global.bufsize as u64),
+        ("limit_connection_rate|limit_session_rate|max_ssl_connections|current_ssl_connections|max_pipes|current_ssl_rate|\
+          limit_ssl_rate|max_ssl_rate|current_frontend_ssl_key_rate|max_frontend_ssl_key_rate|frontend_ssl_reuse|\
+          current_backend_ssl_key_rate|max_backend_ssl_key_rate|limit_http_comp|current_zlib_memory|max_zlib_memory|\
+          unstoppable_jobs|active_peers|connected_peers|busy_polling_enabled|max_memory_bytes", false, |_| 0),
+        ("pool_failures_total|ssl_connections_total|pipes_used_total|pipes_free_total|ssl_cache_lookups_total|\
+          ssl_cache_misses_total|http_comp_bytes_in_total|http_comp_bytes_out_total|failed_resolutions|\
+          spliced_bytes_out_total|recv_logs_total", true, |_| 0),
     ];
 }
 
@@ -2943,85 +2606,87 @@ tr>:first-child{text-align:left;position:sticky;left:0;background:Canvas}td b{pa
 /// Owns every setting; calls rules, http and log to compile their parts.
 mod config {
     use crate::http;
-    use crate::log::{Place, Shape, Target};
-    use crate::rules::{self, Acl, Action, Body, Condition, Fetch, Format, Reply, Rule, Text, Userlist};
+    use crate::log::Target;
+    use crate::out::Text;
+    use crate::rules::{self, Acl, Action, Condition, Format, Reply, Rule, Userlist, bad};
+    use crate::sys;
     use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-    /// Largest `maxconn`.
+    /// Largest `maxconn`, and what it is where none is set and memory allows.
     pub const MAXCONN_MAX: u64 = 1_000_000;
-    /// `maxconn` where none is set and the memory allows it.
     pub const MAXCONN_DEFAULT: u32 = 1000;
+    /// Bytes and words of a line, bytes of a file.
     const MAX_LINE: usize = 2048;
     const MAX_WORDS: usize = 64;
-    const MAX_FILE: usize = 1 << 20;
+    const MAX_FILE: usize = 256 << 10;
     const MAX_PROXIES: usize = 128;
-    const MAX_BINDS: usize = 256;
-    /// Rules and ACLs of one proxy.
-    const MAX_RULES: usize = 1024;
+    /// Addresses, rules, ACLs of one proxy.
+    const MAX_EACH: usize = 1024;
     const MAX_NAME: usize = 64;
     /// Description, node, realm and what else a page shows, in bytes.
     const MAX_SHOWN: usize = 200;
-    /// Room that an answer's head takes at most beside a configured body.
+    /// Room that an answer's head and what is added to it take, in bytes.
     const HEAD_ROOM: usize = 1024;
     /// Longest time, in milliseconds: 24.8 days.
     const MAX_TIME: u64 = 0x7fff_ffff;
     /// Errors that are shown before the rest is passed over.
     const MAX_ERRORS: usize = 100;
 
-    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+    #[derive(Clone, Copy, PartialEq, Eq, Default)]
     pub enum Kind {
+        #[default]
         Defaults,
         Frontend,
         Listen,
     }
 
-    #[derive(Clone, Debug)]
+    #[derive(Clone)]
     pub enum Bind {
+        /// An address, and how the configuration writes it.
         Address(SocketAddr, Text),
         /// A listening socket that is inherited.
         Descriptor(i32),
     }
 
-    /// Times in milliseconds; None waits for ever.
-    #[derive(Clone, Default, Debug)]
-    pub struct Timeouts {
-        pub client: Option<u32>,
-        pub http_request: Option<u32>,
-        pub http_keep_alive: Option<u32>,
-        pub tarpit: Option<u32>,
-    }
+    /// Options that are on or off: bits of [`Proxy::flags`].
+    pub const DONTLOGNULL: u8 = 1;
+    pub const DONTLOG_NORMAL: u8 = 2;
+    pub const IGNORE_PROBES: u8 = 4;
+    pub const HTTP_CLOSE: u8 = 8;
+    const HTTPLOG: u8 = 16;
+    const TCPLOG: u8 = 32;
+    const LOG_GLOBAL: u8 = 64;
 
-    /// The settings that are on or off.
-    #[derive(Clone, Default, Debug)]
-    pub struct Flags {
-        pub dont_log_null: bool,
-        pub dont_log_normal: bool,
-        pub ignore_probes: bool,
-        pub http_close: bool,
-        http_log: bool,
-        tcp_log: bool,
-        log_global: bool,
-    }
+    /// Places in [`Proxy::timeouts`], and the global one.
+    pub const CLIENT: usize = 0;
+    pub const HTTP_REQUEST: usize = 1;
+    pub const KEEP_ALIVE: usize = 2;
+    pub const TARPIT: usize = 3;
+    const HARD_STOP: usize = 4;
+    const UNUSED: usize = 5;
 
-    #[derive(Clone, Debug)]
+    #[derive(Clone, Default)]
     pub struct Stats {
         pub uri: Text,
         /// Seconds, 0 for none.
         pub refresh: u32,
         realm: Text,
-        users: Vec<(Text, Text)>,
+        /// Who is let in by `stats auth`.
+        pub users: Vec<(Text, Text)>,
         pub hide_version: bool,
         pub node: Option<Text>,
         pub description: Option<Text>,
         pub legends: bool,
         /// Names of the proxies shown, `.` for the own one; empty for all.
         pub scope: Vec<Text>,
-        /// Deny and auth are answers, allow is none.
+        /// What `stats http-request` lines say; with users, a challenge last.
         pub rules: Vec<Rule>,
+        /// Answers to a POST that was read, and to one too large for it.
+        pub sent_back: Vec<Reply>,
     }
 
     /// A frontend, a listen section, or the defaults that one begins with.
-    #[derive(Clone, Debug)]
+    #[derive(Clone, Default)]
     pub struct Proxy {
         pub name: Text,
         pub kind: Kind,
@@ -3034,84 +2699,106 @@ mod config {
         pub description: Text,
         pub binds: Vec<Bind>,
         pub maxconn: Option<u32>,
-        pub timeouts: Timeouts,
-        pub flags: Flags,
+        /// In milliseconds; None waits for ever.
+        pub timeouts: [Option<u32>; 4],
+        flags: u8,
         pub monitor_uri: Option<Text>,
         pub monitor_fail: Vec<Condition>,
         pub stats: Option<Stats>,
         pub acls: Vec<Acl>,
         pub rules: Vec<Rule>,
         redirects: Vec<Rule>,
-        /// Configured answers in place of the built-in ones.
+        /// Configured answers in place of the built-in ones, which come first.
         errors: Vec<Reply>,
         pub targets: Vec<Target>,
         log_format: Option<Text>,
-        /// One line for each request; None logs connections instead.
-        pub format: Option<Format>,
+        /// A line for each request, or for each connection.
+        pub format: Format,
+        pub logs_connections: bool,
         pub tag: Text,
     }
 
+    /// Statuses that the program gives of itself.
+    const OWN_STATUSES: [u16; 8] = [500, 200, 400, 408, 413, 422, 503, 403];
+
     impl Proxy {
-        fn new(kind: Kind, name: &[u8], at: Text) -> Self {
-            Self {
-                name: name.to_vec(),
-                kind,
-                at,
-                id: 0,
-                http: false,
-                disabled: false,
-                description: Vec::new(),
-                binds: Vec::new(),
-                maxconn: None,
-                timeouts: Timeouts::default(),
-                flags: Flags::default(),
-                monitor_uri: None,
-                monitor_fail: Vec::new(),
-                stats: None,
-                acls: Vec::new(),
-                rules: Vec::new(),
-                redirects: Vec::new(),
-                errors: Vec::new(),
-                targets: Vec::new(),
-                log_format: None,
-                format: None,
-                tag: b"haproxy".to_vec(),
-            }
+        pub fn has(&self, flag: u8) -> bool {
+            self.flags & flag != 0
         }
 
-        /// The answer for a status, configured or built in; every status that
-        /// the program itself gives is there after [`Parser::finish`].
+        /// The answer for a status, configured or built in; one of the
+        /// program's own statuses.
         pub fn reply(&self, status: u16) -> &Reply {
-            let found = self.errors.iter().rev().find(|reply| reply.status == status);
-            found.unwrap_or(&self.errors[0])
+            self.errors.iter().rev().find(|reply| reply.status == status).unwrap_or(&self.errors[0])
+        }
+
+        /// Checks what can only be known at the end, and completes the proxy.
+        fn finish(&mut self, config: &Global, lists: &[Userlist], report: &mut Report) {
+            let name = cat!("proxy '", self.name, "' at [", self.at, "] ");
+            let mut warn = |text: &str| report.warnings.push(cat!(name, text));
+            if self.binds.is_empty() && !self.disabled {
+                warn("has no 'bind' and will never serve");
+            }
+            if self.timeouts[CLIENT].is_none() {
+                warn("has no 'timeout client' : a dead client keeps its place for ever");
+            }
+            if !self.http && (self.stats.is_some() || !self.rules.is_empty() || self.monitor_uri.is_some()) {
+                warn("is not in 'mode http' : its stats, monitor and http-request lines are ignored");
+            }
+            if self.has(LOG_GLOBAL) {
+                self.targets.extend(config.targets.iter().cloned());
+            }
+            self.tag = [self.tag, config.tag, b"haproxy"].into_iter().find(|tag| !tag.is_empty()).unwrap_or(b"");
+            let format = match self.log_format {
+                Some(format) => format,
+                None if self.has(HTTPLOG) && self.http => rules::HTTPLOG,
+                None if self.has(HTTPLOG | TCPLOG) => rules::TCPLOG,
+                None => rules::CONNECTION_LOG,
+            };
+            self.logs_connections = format == rules::CONNECTION_LOG;
+            // what is configured was checked when it was read
+            self.format = Format::compile(format, true, lists).unwrap_or_default();
+            self.rules.append(&mut self.redirects);
+            self.errors.splice(0..0, OWN_STATUSES.map(Reply::standard));
+            for reply in &mut self.errors {
+                reply.prepare();
+            }
+            if let Some(stats) = &mut self.stats {
+                if !stats.users.is_empty() {
+                    let action = Action::Return(Reply::challenge(stats.realm));
+                    stats.rules.push(Rule { action, condition: None });
+                }
+                let to = |state: &str| Reply::redirect(303, Format::literal(cat!(stats.uri, state)), None);
+                stats.sent_back = vec![to(";st=DENY"), to(";st=EXCD")];
+            }
         }
     }
 
-    /// Statuses that the program gives of itself. The first stands in for
-    /// any that is missing, which none is.
-    const OWN_STATUSES: &[u16] = &[500, 200, 400, 401, 403, 408, 413, 422, 503];
-
+    /// The `global` section.
     #[derive(Default)]
-    pub struct Config {
+    pub struct Global {
         pub maxconn: Option<u32>,
-        /// Bytes.
+        /// Bytes of a buffer, and what of it a request's head may not have.
         pub bufsize: usize,
-        pub maxrewrite: usize,
+        maxrewrite: usize,
         /// Milliseconds that a soft stop may take, None for ever.
-        pub hard_stop_after: Option<u32>,
+        pub hard_stop: Option<u32>,
         pub node: Text,
-        pub description: Text,
+        description: Text,
+        targets: Vec<Target>,
+        tag: Text,
+    }
+
+    pub struct Config {
+        pub global: Global,
         pub proxies: Vec<Proxy>,
         pub userlists: Vec<Userlist>,
-        targets: Vec<Target>,
-        tag: Option<Text>,
-        error_sections: Vec<(Text, Vec<Reply>)>,
     }
 
     impl Config {
         /// Bytes that a request's head may have: 400 above.
         pub fn head_limit(&self) -> usize {
-            self.bufsize - self.maxrewrite
+            self.global.bufsize - self.global.maxrewrite
         }
     }
 
@@ -3120,338 +2807,329 @@ mod config {
     pub struct Report {
         pub errors: Vec<Text>,
         pub warnings: Vec<Text>,
-        pub notices: Vec<Text>,
+        notices: Vec<Text>,
     }
 
     impl Report {
         pub fn print(&self, verbose: bool) {
             let notices = if verbose { &self.notices[..] } else { &[] };
             for (level, lines) in [("NOTICE", notices), ("WARNING", &self.warnings), ("ALERT", &self.errors)] {
-                lines.iter().for_each(|line| crate::message(level.as_bytes(), &cat!("config : ", line)));
+                lines.iter().for_each(|line| crate::message(level, cat!("config : ", line)));
             }
         }
     }
 
     type Answer = Result<(), Text>;
 
+    /// The words of a line, from the one to be looked at on.
+    struct Words<'w>(&'w [Text]);
+
+    impl Words<'_> {
+        fn next(&mut self) -> Option<Text> {
+            let (first, rest) = self.0.split_first()?;
+            self.0 = rest;
+            Some(first)
+        }
+
+        fn need(&mut self, what: &str) -> Result<Text, Text> {
+            self.next().ok_or_else(|| cat!(what, " is missing"))
+        }
+
+        /// The next word, where it is this one.
+        fn take(&mut self, word: &str) -> bool {
+            let is = self.0.first().is_some_and(|first| *first == word.as_bytes());
+            self.0 = &self.0[usize::from(is)..];
+            is
+        }
+
+        fn number(&mut self, least: u64, most: u64) -> Result<u64, Text> {
+            let word = self.need("a number")?;
+            let bounds = |n: u64| itoa::Buffer::new().format(n).to_owned();
+            let message = || bad(word, &["is no number from ", &bounds(least), " to ", &bounds(most)].concat());
+            number(word, least, most).ok_or_else(message)
+        }
+
+        /// A name or a text that is shown, within its bound.
+        fn text(&mut self, what: &str) -> Result<Text, Text> {
+            shown(self.need(what)?)
+        }
+
+        /// All that is left, as one text.
+        fn all(&mut self) -> Result<Text, Text> {
+            shown(cat!(std::mem::take(&mut self.0).join(&b' ')))
+        }
+
+        /// A time in milliseconds; None for 0, which is no limit.
+        fn time(&mut self, plain: &str) -> Result<Option<u32>, Text> {
+            let word = self.need("a time")?;
+            let digits = word.iter().take_while(|byte| byte.is_ascii_digit()).count();
+            let micros = match if digits == word.len() { plain.as_bytes() } else { &word[digits..] } {
+                b"us" => 1,
+                b"ms" => 1000,
+                b"s" => 1_000_000,
+                b"m" => 60_000_000,
+                b"h" => 3_600_000_000,
+                b"d" => 86_400_000_000,
+                _ => 0,
+            };
+            let value = number(&word[..digits], 0, u64::MAX / 86_400_000_000).filter(|_| micros > 0);
+            let millis = value.ok_or_else(|| bad(word, "is no time : a number and us, ms, s, m, h or d"))? * micros;
+            match millis.div_ceil(1000) {
+                0 => Ok(None),
+                ms @ 1..=MAX_TIME => Ok(Some(ms as u32)),
+                _ => Err(bad(word, "is longer than 24.8 days")),
+            }
+        }
+    }
+
     /// What becomes of a keyword.
     enum Fate {
-        Set(fn(&mut Parser, &[Text]) -> Answer),
+        Set(fn(&mut Parser, &mut Words) -> Answer),
+        /// An option: the bits to set, and those to clear.
+        Flag(u8, u8),
+        /// A time limit, by its place.
+        Time(usize),
         /// Accepted without an effect: what it governs does not exist here.
         Ignored,
-        /// The same, but its value is checked.
-        Checked(fn(&[Text]) -> Answer),
         Refused(&'static str),
     }
-    use Fate::{Checked, Ignored, Refused, Set};
+    use Fate::{Flag, Ignored, Refused, Set, Time};
 
     const GLOBAL: u8 = 1;
     const DEFAULTS: u8 = 2;
     const FRONTEND: u8 = 4;
     const LISTEN: u8 = 8;
     const USERLIST: u8 = 16;
-    const ERRORS: u8 = 32;
     const PROXY: u8 = DEFAULTS | FRONTEND | LISTEN;
     const SERVES: u8 = FRONTEND | LISTEN;
     const ANY: u8 = 63;
 
-    const NO_SERVERS: &str = "this program has no servers and forwards nothing";
-    const NO_TLS: &str = "this program speaks no TLS";
-    const NO_CONTROL: &str = "there is nothing to control at run time";
-    const NO_REWRITE: &str = "requests go nowhere, so nothing would see the change";
-    const NO_STATE: &str = "this program keeps no tables, caches or captures";
-    const NO_TCP: &str = "only HTTP is inspected";
+    const NO_SERVERS: &str = "there are no servers, nothing is forwarded";
+    const NO_STATE: &str = "no tables, caches, variables or captures are kept";
 
-    /// Every word that is known, with the sections it may stand in. The first
-    /// two words of a line are looked up together, then the first alone.
+    /// Names, the sections they may stand in, and their fate.
     type Keyword = (&'static str, u8, Fate);
 
+    /// Every word that is known; several in a line are separated by `|`. The
+    /// first two words of a configuration line are looked up together, then
+    /// the first alone.
+    #[rustfmt::skip]
     const KEYWORDS: &[Keyword] = &[
-        // process
-        ("chroot", GLOBAL, Ignored),
-        ("daemon", GLOBAL, Ignored),
-        ("default-path", GLOBAL, Refused("relative paths begin at the current directory, see -C")),
-        ("description", GLOBAL | PROXY, Set(description)),
-        ("expose-experimental-directives", GLOBAL, Ignored),
-        ("gid", GLOBAL, Ignored),
-        ("group", GLOBAL, Ignored),
-        ("hard-stop-after", GLOBAL, Set(|p, args| Ok(p.config.hard_stop_after = time(args, "ms")?))),
-        ("insecure-fork-wanted", GLOBAL, Ignored),
-        ("localpeer", GLOBAL, Ignored),
-        ("log-send-hostname", GLOBAL, Ignored),
-        ("log-tag", GLOBAL | PROXY, Set(log_tag)),
-        ("log", GLOBAL | PROXY, Set(log)),
-        ("lua-load", GLOBAL, Refused("there is no Lua")),
-        ("master-worker", GLOBAL, Ignored),
-        ("maxconn", GLOBAL | PROXY, Set(maxconn)),
-        ("maxconnrate", GLOBAL, Refused("rates are counted, not limited")),
-        ("maxsessrate", GLOBAL, Refused("rates are counted, not limited")),
-        ("nbproc", GLOBAL, Set(only_one)),
-        ("nbthread", GLOBAL, Set(only_one)),
-        ("cpu-map", GLOBAL, Ignored),
-        ("noepoll", GLOBAL, Refused("epoll is all there is")),
-        ("nogetaddrinfo", GLOBAL, Ignored),
-        ("noreuseport", GLOBAL, Ignored),
-        ("nosplice", GLOBAL, Ignored),
-        ("node", GLOBAL, Set(|p, args| Ok(p.config.node = shown(one(args)?)?))),
-        ("numa-cpu-mapping", GLOBAL, Ignored),
-        ("pidfile", GLOBAL, Ignored),
-        ("quiet", GLOBAL, Ignored),
-        ("set-dumpable", GLOBAL, Ignored),
-        ("setenv", GLOBAL, Refused("set the environment before the start")),
-        ("presetenv", GLOBAL, Refused("set the environment before the start")),
-        ("spread-checks", GLOBAL, Ignored),
-        ("ssl-default-bind-ciphers", GLOBAL, Ignored),
-        ("ssl-default-bind-ciphersuites", GLOBAL, Ignored),
-        ("ssl-default-bind-options", GLOBAL, Ignored),
-        ("ssl-default-server-ciphers", GLOBAL, Ignored),
-        ("ssl-server-verify", GLOBAL, Ignored),
-        ("ca-base", GLOBAL, Ignored),
-        ("crt-base", GLOBAL, Ignored),
-        ("stats maxconn", GLOBAL, Ignored),
-        ("stats socket", GLOBAL, Set(stats_socket)),
-        ("stats timeout", GLOBAL, Ignored),
-        ("strict-limits", GLOBAL, Ignored),
-        ("tune.bufsize", GLOBAL, Set(bufsize)),
+        // the process
+        ("hard-stop-after", GLOBAL, Time(HARD_STOP)),
+        ("maxconn", GLOBAL | PROXY, Set(|p, w| {
+            let value = w.number(0, MAXCONN_MAX)? as u32;
+            *(if p.is_global() { &mut p.global.maxconn } else { &mut p.proxy().maxconn }) = (value > 0).then_some(value);
+            Ok(())
+        })),
+        ("nbproc|nbthread", GLOBAL, Set(|_, w| w.number(1, 1).map(drop))),
+        ("node", GLOBAL, Set(|p, w| { p.global.node = w.text("a name")?; Ok(()) })),
+        ("description", GLOBAL | PROXY, Set(|p, w| {
+            *(if p.is_global() { &mut p.global.description } else { &mut p.proxy().description }) = w.all()?;
+            Ok(())
+        })),
+        ("stats socket", GLOBAL, Set(|p, w| {
+            w.0 = &[];
+            p.report.warnings.push(cat!(p.at(), "'stats socket' is not served"));
+            Ok(())
+        })),
+        ("tune.bufsize", GLOBAL, Set(|p, w| {
+            let word = w.need("a size")?;
+            let (digits, unit) = match word { [digits @ .., b'k'] => (digits, 1024), digits => (digits, 1) };
+            let size = number(digits, 1, 1 << 20).map(|size| size * unit).filter(|size| (8192..=1 << 20).contains(size));
+            p.global.bufsize = size.ok_or_else(|| bad(word, "is no size from 8192 to 1024k"))? as usize;
+            Ok(())
+        })),
+        ("tune.maxrewrite", GLOBAL, Set(|p, w| { p.global.maxrewrite = w.number(0, 1 << 20)? as usize; Ok(()) })),
+        ("user", GLOBAL | USERLIST, Set(user)),
+        ("group", GLOBAL | USERLIST, Ignored),
+        ("ca-base|chroot|cpu-map|crt-base|daemon|expose-experimental-directives|gid|insecure-fork-wanted|localpeer|\
+          log-send-hostname|master-worker|nogetaddrinfo|noreuseport|nosplice|numa-cpu-mapping|pidfile|quiet|set-dumpable|\
+          spread-checks|ssl-default-bind-ciphers|ssl-default-bind-ciphersuites|ssl-default-bind-options|\
+          ssl-default-server-ciphers|ssl-default-server-options|ssl-server-verify|stats maxconn|stats timeout|strict-limits|\
+          tune.idle-pool.shared|tune.maxaccept|tune.maxpollevents|tune.rcvbuf.client|tune.sndbuf.client|\
+          tune.ssl.default-dh-param|uid|ulimit-n|unix-bind|zero-warning", GLOBAL, Ignored),
+        ("default-path|noepoll|presetenv|setenv|lua-load", GLOBAL, Refused("nothing here can do it")),
+        ("maxconnrate|maxsessrate", GLOBAL, Refused("rates are counted, not limited")),
+        ("rate-limit", PROXY, Refused("rates are counted, not limited")),
         ("tune.http.maxhdr", GLOBAL, Refused("a request has at most 100 header fields")),
-        ("tune.idle-pool.shared", GLOBAL, Ignored),
-        ("tune.maxaccept", GLOBAL, Ignored),
-        ("tune.maxpollevents", GLOBAL, Ignored),
-        ("tune.maxrewrite", GLOBAL, Set(maxrewrite)),
-        ("tune.rcvbuf.client", GLOBAL, Ignored),
-        ("tune.sndbuf.client", GLOBAL, Ignored),
-        ("tune.ssl.default-dh-param", GLOBAL, Ignored),
-        ("uid", GLOBAL, Ignored),
-        ("ulimit-n", GLOBAL, Ignored),
-        ("unix-bind", GLOBAL, Ignored),
-        ("zero-warning", GLOBAL, Ignored),
+        // logs
+        ("log", GLOBAL | PROXY, Set(log)),
+        ("log-format", PROXY, Set(|p, w| {
+            let text = w.need("a format")?;
+            p.proxy().log_format = Some(text);
+            // compiled at the end; checked here, where the line is known
+            Format::compile(text, true, &p.userlists).map(drop)
+        })),
+        ("log-tag", GLOBAL | PROXY, Set(|p, w| {
+            *(if p.is_global() { &mut p.global.tag } else { &mut p.proxy().tag }) = w.text("a tag")?;
+            Ok(())
+        })),
+        ("log-format-sd", PROXY, Refused("structured data is not supported")),
+        ("option dontlog-normal", PROXY, Flag(DONTLOG_NORMAL, 0)),
+        ("option dontlognull", PROXY, Flag(DONTLOGNULL, 0)),
+        ("option httplog", PROXY, Flag(HTTPLOG, TCPLOG)),
+        ("option tcplog", PROXY, Flag(TCPLOG, HTTPLOG)),
         // proxies
         ("acl", SERVES, Set(acl)),
-        ("backlog", PROXY, Ignored),
-        ("balance", DEFAULTS | LISTEN, Ignored),
         ("bind", SERVES, Set(bind)),
-        ("bind-process", PROXY, Ignored),
-        ("cache-use", PROXY, Refused(NO_STATE)),
-        ("capture", PROXY, Refused(NO_STATE)),
-        ("compression", PROXY, Refused("answers are sent as they are")),
-        ("cookie", PROXY, Refused(NO_SERVERS)),
-        ("declare", PROXY, Refused(NO_STATE)),
-        ("default-server", PROXY, Ignored),
-        ("default_backend", PROXY, Refused(NO_SERVERS)),
-        ("disabled", PROXY, Set(|p, _| Ok(p.proxy().disabled = true))),
-        ("dispatch", PROXY, Refused(NO_SERVERS)),
-        ("email-alert", PROXY, Refused(NO_SERVERS)),
-        ("enabled", PROXY, Set(|p, _| Ok(p.proxy().disabled = false))),
-        ("errorfile", PROXY | ERRORS, Set(errorfile)),
-        ("errorfiles", PROXY, Set(errorfiles)),
-        ("errorloc", PROXY, Refused("use 'http-request redirect', or 'errorfile' with a whole answer")),
-        ("errorloc302", PROXY, Refused("use 'http-request redirect', or 'errorfile' with a whole answer")),
-        ("errorloc303", PROXY, Refused("use 'http-request redirect', or 'errorfile' with a whole answer")),
-        ("filter", PROXY, Refused("there are no filters")),
-        ("force-persist", PROXY, Refused(NO_SERVERS)),
-        ("fullconn", PROXY, Ignored),
-        ("grace", PROXY, Ignored),
-        ("hash-type", PROXY, Ignored),
-        ("http-after-response", PROXY, Refused("give the field to the answer itself: 'http-request return ... hdr'")),
-        ("http-check", PROXY, Refused(NO_SERVERS)),
-        ("http-error", PROXY, Set(http_error)),
-        ("http-request allow", SERVES, Set(http_request)),
-        ("http-request auth", SERVES, Set(http_request)),
-        ("http-request deny", SERVES, Set(http_request)),
-        ("http-request redirect", SERVES, Set(http_request)),
-        ("http-request reject", SERVES, Set(http_request)),
-        ("http-request return", SERVES, Set(http_request)),
+        ("disabled", PROXY, Set(|p, _| { p.proxy().disabled = true; Ok(()) })),
+        ("enabled", PROXY, Set(|p, _| { p.proxy().disabled = false; Ok(()) })),
+        ("errorfile", PROXY, Set(|p, w| {
+            let status = w.number(200, 599)? as u16;
+            let mut reply = Reply::from_file(sys::read_file(w.need("a file")?)?)?;
+            reply.status = status;
+            p.fits(&mut reply)?;
+            p.proxy().errors.push(reply);
+            Ok(())
+        })),
+        ("mode", PROXY, Set(|p, w| {
+            p.proxy().http = match w.need("a mode")? {
+                b"http" => true,
+                b"tcp" => false,
+                other => return Err(bad(other, "is no mode that is supported : http or tcp")),
+            };
+            Ok(())
+        })),
+        ("monitor fail", SERVES, Set(|p, w| {
+            let condition = p.condition(w)?.ok_or_else(|| cat!("'if' or 'unless' is missing"))?;
+            p.proxy().monitor_fail.push(condition);
+            Ok(())
+        })),
+        ("monitor-uri", PROXY, Set(|p, w| { p.proxy().monitor_uri = Some(w.need("a URI")?); Ok(()) })),
+        ("option http-ignore-probes", PROXY, Flag(IGNORE_PROBES, 0)),
+        ("option http-keep-alive", PROXY, Flag(0, HTTP_CLOSE)),
+        ("option httpclose", PROXY, Flag(HTTP_CLOSE, 0)),
+        ("timeout client", PROXY, Time(CLIENT)),
+        ("timeout http-request", PROXY, Time(HTTP_REQUEST)),
+        ("timeout http-keep-alive", PROXY, Time(KEEP_ALIVE)),
+        ("timeout tarpit", PROXY, Time(TARPIT)),
+        ("timeout check|timeout client-fin|timeout connect|timeout queue|timeout server|timeout server-fin|timeout tunnel",
+            PROXY, Time(UNUSED)),
+        ("backlog|balance|bind-process|default-server|fullconn|grace|hash-type|http-reuse|http-send-name-header|\
+          load-server-state-from-file|max-keep-alive-queue|option abortonclose|option accept-invalid-http-response|\
+          option allbackups|option checkcache|option clitcpka|option contstats|option disable-h2-upgrade|option forwardfor|\
+          option http-buffer-request|option http-no-delay|option http-pretend-keepalive|option http-server-close|\
+          option httpchk|option idle-close-on-response|option independent-streams|option log-health-checks|\
+          option log-separate-errors|option logasap|option nolinger|option originalto|option persist|\
+          option prefer-last-server|option redispatch|option splice-auto|option splice-request|option splice-response|\
+          option srvtcpka|option tcp-check|option tcp-smart-accept|option tcp-smart-connect|option tcpka|persist|retries|\
+          retry-on|source|stats show-modules", PROXY, Ignored),
+        ("cookie|default_backend|dispatch|email-alert|force-persist|http-check|http-response|ignore-persist|\
+          option transparent|server|server-template|stats admin|tcp-check|use_backend|use-fcgi-app|use-server",
+            PROXY, Refused(NO_SERVERS)),
+        ("capture|declare|http-request cache-use|http-request capture|http-request sc-inc-gpc0|http-request set-var|\
+          http-request track-sc0|stick|stick-table", PROXY, Refused(NO_STATE)),
+        ("compression|filter|http-after-response", PROXY, Refused("answers are sent as they are written")),
+        ("errorfiles|errorloc|errorloc302|errorloc303|http-error", PROXY,
+            Refused("use 'errorfile', or 'http-request return' and 'redirect'")),
+        ("http-request add-header|http-request del-header|http-request replace-header|http-request replace-path|\
+          http-request replace-uri|http-request set-header|http-request set-method|http-request set-path|\
+          http-request set-query|http-request set-uri", PROXY, Refused("requests go nowhere, nothing would see the change")),
         ("http-request silent-drop", PROXY, Refused("it needs TCP_REPAIR; use 'reject'")),
-        ("http-request tarpit", SERVES, Set(http_request)),
-        ("http-request use-service", SERVES, Set(http_request)),
-        ("http-request add-header", PROXY, Refused(NO_REWRITE)),
-        ("http-request cache-use", PROXY, Refused(NO_STATE)),
-        ("http-request capture", PROXY, Refused(NO_STATE)),
-        ("http-request del-header", PROXY, Refused(NO_REWRITE)),
-        ("http-request lua", PROXY, Refused("there is no Lua")),
-        ("http-request replace-header", PROXY, Refused(NO_REWRITE)),
-        ("http-request replace-path", PROXY, Refused(NO_REWRITE)),
-        ("http-request replace-uri", PROXY, Refused(NO_REWRITE)),
-        ("http-request replace-value", PROXY, Refused(NO_REWRITE)),
-        ("http-request set-header", PROXY, Refused(NO_REWRITE)),
-        ("http-request set-log-level", PROXY, Refused("use 'option dontlog-normal' or 'monitor-uri'")),
-        ("http-request set-method", PROXY, Refused(NO_REWRITE)),
-        ("http-request set-path", PROXY, Refused(NO_REWRITE)),
-        ("http-request set-query", PROXY, Refused(NO_REWRITE)),
-        ("http-request set-src", PROXY, Refused(NO_REWRITE)),
-        ("http-request set-uri", PROXY, Refused(NO_REWRITE)),
-        ("http-request set-var", PROXY, Refused(NO_STATE)),
-        ("http-request track-sc0", PROXY, Refused(NO_STATE)),
         ("http-request wait-for-body", PROXY, Refused("bodies are not kept")),
-        ("http-response", PROXY, Refused(NO_SERVERS)),
-        ("http-reuse", PROXY, Ignored),
-        ("http-send-name-header", PROXY, Ignored),
         ("id", SERVES, Refused("proxies are numbered in their order")),
-        ("ignore-persist", PROXY, Refused(NO_SERVERS)),
-        ("load-server-state-from-file", PROXY, Ignored),
-        ("log-format", PROXY, Set(log_format)),
-        ("log-format-sd", PROXY, Refused("structured data is not supported")),
-        ("max-keep-alive-queue", PROXY, Ignored),
-        ("mode", PROXY, Set(mode)),
-        ("monitor fail", SERVES, Set(monitor_fail)),
-        ("monitor-uri", PROXY, Set(|p, args| Ok(p.proxy().monitor_uri = Some(one(args)?.clone())))),
-        ("option abortonclose", PROXY, Ignored),
         ("option accept-invalid-http-request", PROXY, Refused("requests are parsed strictly")),
-        ("option accept-invalid-http-response", PROXY, Ignored),
-        ("option allbackups", PROXY, Ignored),
-        ("option checkcache", PROXY, Ignored),
-        ("option clitcpka", PROXY, Ignored),
-        ("option contstats", PROXY, Ignored),
-        ("option disable-h2-upgrade", PROXY, Ignored),
-        ("option dontlog-normal", PROXY, Set(option)),
-        ("option dontlognull", PROXY, Set(option)),
-        ("option forwardfor", PROXY, Ignored),
-        ("option h1-case-adjust-bogus-client", PROXY, Refused("header names are lower-case")),
-        ("option http-buffer-request", PROXY, Ignored),
-        ("option http-ignore-probes", PROXY, Set(option)),
-        ("option http-keep-alive", PROXY, Set(option)),
-        ("option http-no-delay", PROXY, Ignored),
-        ("option http-pretend-keepalive", PROXY, Ignored),
-        ("option http-server-close", PROXY, Ignored),
-        ("option http-use-proxy-header", PROXY, Refused("this is no forward proxy")),
-        ("option httpchk", PROXY, Ignored),
-        ("option httpclose", PROXY, Set(option)),
-        ("option httplog", PROXY, Set(option)),
-        ("option idle-close-on-response", PROXY, Ignored),
-        ("option independent-streams", PROXY, Ignored),
-        ("option log-health-checks", PROXY, Ignored),
-        ("option log-separate-errors", PROXY, Ignored),
-        ("option logasap", PROXY, Ignored),
-        ("option nolinger", PROXY, Ignored),
-        ("option originalto", PROXY, Ignored),
-        ("option persist", PROXY, Ignored),
-        ("option prefer-last-server", PROXY, Ignored),
-        ("option redispatch", PROXY, Ignored),
-        ("option socket-stats", PROXY, Refused("statistics are counted for each proxy")),
-        ("option splice-auto", PROXY, Ignored),
-        ("option splice-request", PROXY, Ignored),
-        ("option splice-response", PROXY, Ignored),
-        ("option srvtcpka", PROXY, Ignored),
-        ("option tcp-check", PROXY, Ignored),
-        ("option tcp-smart-accept", PROXY, Ignored),
-        ("option tcp-smart-connect", PROXY, Ignored),
-        ("option tcpka", PROXY, Ignored),
-        ("option tcplog", PROXY, Set(option)),
-        ("option transparent", PROXY, Refused(NO_SERVERS)),
-        ("persist", PROXY, Ignored),
-        ("rate-limit", PROXY, Refused("rates are counted, not limited")),
-        ("redirect", SERVES, Set(redirect)),
-        ("retries", PROXY, Ignored),
-        ("retry-on", PROXY, Ignored),
-        ("server", PROXY, Refused(NO_SERVERS)),
-        ("server-template", PROXY, Refused(NO_SERVERS)),
-        ("source", PROXY, Ignored),
-        ("stats admin", PROXY, Refused("there are no servers to administer")),
-        ("stats auth", PROXY, Set(stats)),
-        ("stats enable", PROXY, Set(stats)),
-        ("stats hide-version", PROXY, Set(stats)),
-        ("stats http-request", SERVES, Set(stats)),
-        ("stats realm", PROXY, Set(stats)),
-        ("stats refresh", PROXY, Set(stats)),
-        ("stats scope", PROXY, Set(stats)),
-        ("stats show-desc", PROXY, Set(stats)),
-        ("stats show-legends", PROXY, Set(stats)),
-        ("stats show-modules", PROXY, Ignored),
-        ("stats show-node", PROXY, Set(stats)),
-        ("stats uri", PROXY, Set(stats)),
-        ("stick", PROXY, Refused(NO_STATE)),
-        ("stick-table", PROXY, Refused(NO_STATE)),
-        ("tcp-check", PROXY, Refused(NO_SERVERS)),
-        ("tcp-request", PROXY, Refused(NO_TCP)),
-        ("tcp-response", PROXY, Refused(NO_TCP)),
-        ("timeout check", PROXY, Ignored),
-        ("timeout client", PROXY, Set(|p, args| Ok(p.proxy().timeouts.client = time(args, "ms")?))),
-        ("timeout client-fin", PROXY, Ignored),
-        ("timeout connect", PROXY, Checked(|args| time(args, "ms").map(drop))),
-        ("timeout http-keep-alive", PROXY, Set(|p, args| Ok(p.proxy().timeouts.http_keep_alive = time(args, "ms")?))),
-        ("timeout http-request", PROXY, Set(|p, args| Ok(p.proxy().timeouts.http_request = time(args, "ms")?))),
-        ("timeout queue", PROXY, Checked(|args| time(args, "ms").map(drop))),
-        ("timeout server", PROXY, Checked(|args| time(args, "ms").map(drop))),
-        ("timeout server-fin", PROXY, Ignored),
-        ("timeout tarpit", PROXY, Set(|p, args| Ok(p.proxy().timeouts.tarpit = time(args, "ms")?))),
-        ("timeout tunnel", PROXY, Ignored),
-        ("unique-id-format", PROXY, Refused("requests carry no unique id")),
-        ("unique-id-header", PROXY, Refused("requests carry no unique id")),
-        ("use_backend", PROXY, Refused(NO_SERVERS)),
-        ("use-fcgi-app", PROXY, Refused(NO_SERVERS)),
-        ("use-server", PROXY, Refused(NO_SERVERS)),
-        // other sections
-        ("group", USERLIST, Ignored),
-        ("user", GLOBAL | USERLIST, Set(user)),
-        // section names and what stands in no section of its own
-        ("backend", ANY, Refused(NO_SERVERS)),
-        ("cache", ANY, Refused(NO_STATE)),
-        ("crt-list", ANY, Refused(NO_TLS)),
-        ("fcgi-app", ANY, Refused(NO_SERVERS)),
-        ("log-forward", ANY, Refused("logs are written, not forwarded")),
-        ("mailers", ANY, Refused(NO_SERVERS)),
-        ("peers", ANY, Refused(NO_STATE)),
-        ("program", ANY, Refused("this program starts no other")),
-        ("resolvers", ANY, Refused(NO_SERVERS)),
-        ("ring", ANY, Refused("use 'log stdout' or 'log IP:PORT'")),
-        (".if", ANY, Refused("conditional blocks are not supported")),
+        ("option h1-case-adjust-bogus-client|option http-use-proxy-header|option socket-stats", PROXY,
+            Refused("nothing here can do it")),
+        ("tcp-request|tcp-response", PROXY, Refused("only HTTP is inspected")),
+        ("unique-id-format|unique-id-header", PROXY, Refused("requests carry no unique id")),
+        // rules
+        ("http-request allow", SERVES, Set(|p, w| p.rule(w, Action::Allow))),
+        ("http-request auth", SERVES, Set(|p, w| {
+            let realm = if w.take("realm") { w.text("a realm")? } else { p.proxy().name };
+            p.answer(w, Reply::challenge(realm), Action::Return)
+        })),
+        ("http-request deny", SERVES, Set(|p, w| { let reply = p.reply(w, 403)?; p.answer(w, reply, Action::Deny) })),
+        ("http-request redirect", SERVES, Set(|p, w| { let reply = p.redirection(w)?; p.answer(w, reply, Action::Return) })),
+        ("http-request reject", SERVES, Set(|p, w| p.rule(w, Action::Reject))),
+        ("http-request return", SERVES, Set(|p, w| { let reply = p.reply(w, 200)?; p.answer(w, reply, Action::Return) })),
+        ("http-request tarpit", SERVES, Set(|p, w| { let reply = p.reply(w, 500)?; p.answer(w, reply, Action::Tarpit) })),
+        ("http-request use-service", SERVES, Set(|p, w| match w.need("a service")? {
+            b"prometheus-exporter" => p.rule(w, Action::Metrics),
+            other => Err(bad(other, "is no service here : prometheus-exporter is")),
+        })),
+        ("redirect", SERVES, Set(|p, w| {
+            let mut reply = p.redirection(w)?;
+            reply.prepare();
+            let condition = p.condition(w)?;
+            p.proxy().redirects.push(Rule { action: Action::Return(reply), condition });
+            Ok(())
+        })),
+        // statistics: each of these words implies 'enable'
+        ("stats auth", PROXY, Set(|p, w| {
+            let word = w.need("user:password")?;
+            let (user, password) = http::split_at_byte(word, b':');
+            p.stats().users.push((user, password));
+            // the word holds a password: it is not shown
+            if user.is_empty() || !word.contains(&b':') { Err(cat!("'stats auth' needs 'user:password'")) } else { Ok(()) }
+        })),
+        ("stats enable", PROXY, Set(|p, _| { p.stats(); Ok(()) })),
+        ("stats hide-version", PROXY, Set(|p, _| { p.stats().hide_version = true; Ok(()) })),
+        ("stats http-request", SERVES, Set(stats_rule)),
+        ("stats realm", PROXY, Set(|p, w| { p.stats().realm = w.text("a realm")?; Ok(()) })),
+        ("stats refresh", PROXY, Set(|p, w| { p.stats().refresh = w.time("s")?.map_or(0, |ms| ms.div_ceil(1000)); Ok(()) })),
+        ("stats scope", PROXY, Set(|p, w| { let name = w.need("a name")?; p.stats().scope.push(name); Ok(()) })),
+        ("stats show-desc", PROXY, Set(|p, w| {
+            p.stats().description = Some(if w.0.is_empty() { p.global.description } else { w.all()? });
+            Ok(())
+        })),
+        ("stats show-legends", PROXY, Set(|p, _| { p.stats().legends = true; Ok(()) })),
+        ("stats show-node", PROXY, Set(|p, w| {
+            p.stats().node = Some(if w.0.is_empty() { p.global.node } else { w.text("a name")? });
+            Ok(())
+        })),
+        ("stats uri", PROXY, Set(|p, w| { p.stats().uri = w.need("a URI")?; Ok(()) })),
+        // whole sections that are refused; their lines are passed over
+        ("backend|fcgi-app|mailers|resolvers", ANY, Refused(NO_SERVERS)),
+        ("cache|peers", ANY, Refused(NO_STATE)),
+        ("http-errors|log-forward|program|ring|crt-list", ANY, Refused("this section is not supported")),
+        (".if|.elif|.else|.endif|.notice|.warning|.alert|.diag", ANY, Refused("macros are not supported")),
     ];
 
-    /// Words that, refused, stand for a whole section whose lines are passed over.
-    const REFUSED_SECTIONS: &[&str] =
-        &["backend", "cache", "fcgi-app", "log-forward", "mailers", "peers", "program", "resolvers", "ring"];
-    const SECTIONS: &[&str] = &["global", "defaults", "frontend", "listen", "userlist", "http-errors"];
+    const SECTIONS: [&str; 5] = ["global", "defaults", "frontend", "listen", "userlist"];
+
+    fn names(keyword: &'static Keyword) -> impl Iterator<Item = &'static str> {
+        keyword.0.split('|')
+    }
 
     /// The table as text, for `-vv` and for the README.
     pub fn support() -> Text {
-        let mut text = Vec::new();
+        let mut text = cat!("Sections: ", SECTIONS.join(", "), "\n");
         let fates: [(&str, fn(&Fate) -> bool); 3] = [
-            ("Supported", |fate| matches!(fate, Set(_))),
-            ("Accepted without an effect", |fate| matches!(fate, Ignored | Checked(_))),
+            ("Supported", |fate| !matches!(fate, Ignored | Refused(_) | Time(UNUSED))),
+            ("Accepted without an effect", |fate| matches!(fate, Ignored | Time(UNUSED))),
             ("Refused", |fate| matches!(fate, Refused(_))),
         ];
         for (title, belongs) in fates {
-            text = cat!(text, title, ":");
-            let mut names: Vec<&str> = KEYWORDS.iter().filter(|word| belongs(&word.2)).map(|word| word.0).collect();
-            names.sort_unstable();
-            names.dedup();
-            for (at, name) in names.into_iter().enumerate() {
-                text = cat!(text, if at == 0 { " " } else { ", " }, name);
-            }
-            text.push(b'\n');
+            let words: Vec<&str> = KEYWORDS.iter().filter(|word| belongs(&word.2)).flat_map(names).collect();
+            text = cat!(text, title, ": ", words.join(", "), "\n");
         }
-        let fetches: Vec<&str> = rules::FETCHES.iter().map(|fetch| fetch.0).collect();
+        let fetches: Vec<&str> = rules::FETCHES.iter().flat_map(|fetch| fetch.0.split(' ')).collect();
         let acls: Vec<&str> = rules::PREDEFINED.iter().map(|acl| acl.0).collect();
         cat!(text, "Fetches: ", fetches.join(", "), "\nPredefined ACLs: ", acls.join(", "), "\n")
-    }
-
-    enum Section {
-        None,
-        Global,
-        /// Lines of a section that could not be opened.
-        Skipped,
-        Proxy,
-        Userlist,
-        Errors,
     }
 
     /// Reads files one after the other into one [`Config`].
     pub struct Parser<'r> {
         report: &'r mut Report,
-        config: Config,
-        section: Section,
-        /// The proxy being read, put away at the next section.
-        current: Option<Proxy>,
-        defaults: Vec<Proxy>,
+        global: Global,
+        /// All proxies read so far, the defaults sections among them; the last
+        /// is the one being read where the section is one.
+        proxies: Vec<Proxy>,
+        userlists: Vec<Userlist>,
+        /// The section being read, as a bit; 0 for none or for a refused one.
+        section: u8,
+        refused: bool,
         file: Text,
-        line: usize,
+        line: u32,
     }
 
     impl<'r> Parser<'r> {
         pub fn new(report: &'r mut Report) -> Self {
-            let config = Config { bufsize: 16_384, maxrewrite: 1024, ..Config::default() };
-            let (file, line) = (Vec::new(), 0);
-            Self { report, config, section: Section::None, current: None, defaults: Vec::new(), file, line }
+            let global = Global { bufsize: 16_384, maxrewrite: 1024, node: sys::node(), ..Global::default() };
+            let (proxies, userlists) = (Vec::new(), Vec::new());
+            Self { report, global, proxies, userlists, section: 0, refused: false, file: b"", line: 0 }
         }
 
         /// An error that belongs to no line.
@@ -3460,459 +3138,545 @@ mod config {
         }
 
         fn at(&self) -> Text {
-            cat!(self.file, ":", itoa::Buffer::new().format(self.line))
+            cat!("parsing [", self.file, ":", itoa::Buffer::new().format(self.line), "] : ")
         }
 
-        fn error(&mut self, text: &[u8]) {
-            if self.report.errors.len() < MAX_ERRORS {
-                self.report.errors.push(cat!("parsing [", self.at(), "] : ", text));
-            }
-        }
-
-        fn warn(&mut self, text: &[u8]) {
-            let line = cat!("parsing [", self.at(), "] : ", text);
-            self.report.warnings.push(line);
+        fn is_global(&self) -> bool {
+            self.section == GLOBAL
         }
 
         /// Reads one file. Errors go to the report, reading goes on.
-        pub fn parse(&mut self, file: &str, text: &[u8]) {
-            self.file = file.as_bytes().to_vec();
-            self.line = 0;
+        pub fn parse(&mut self, file: Text, text: Text) {
+            (self.file, self.line, self.section, self.refused) = (file, 0, 0, false);
             if text.len() > MAX_FILE {
-                return self.fatal(cat!("'", file, "' is larger than 1 MiB"));
+                return self.fatal(bad(file, "is larger than 256 KiB"));
             }
             for line in text.split_inclusive(|&byte| byte == b'\n') {
                 self.line += 1;
-                let Some(line) = line.strip_suffix(b"\n") else {
-                    self.error(b"the last line has no line feed at its end, the file may be cut off");
-                    continue;
-                };
-                let words = match words(line.strip_suffix(b"\r").unwrap_or(line)) {
-                    Ok(words) => words,
-                    Err(why) => {
-                        self.error(&why);
-                        continue;
+                let answer = match line.strip_suffix(b"\n") {
+                    None => Err(cat!("the last line has no line feed at its end, the file may be cut off")),
+                    Some(line) => {
+                        words(line.strip_suffix(b"\r").unwrap_or(line)).and_then(|words| self.statement(&words))
                     }
                 };
-                if let Some((first, _)) = words.split_first()
-                    && let Err(why) = self.statement(first, &words)
+                if let Err(why) = answer
+                    && self.report.errors.len() < MAX_ERRORS
                 {
-                    self.error(&why);
+                    self.fatal(cat!(self.at(), why));
                 }
             }
-            self.put_away();
         }
 
         /// Applies one line.
-        fn statement(&mut self, first: &[u8], words: &[Text]) -> Answer {
+        fn statement(&mut self, words: &[Text]) -> Answer {
+            let Some(&first) = words.first() else { return Ok(()) };
             if SECTIONS.iter().any(|name| name.as_bytes() == first) {
-                self.put_away();
-                self.section = Section::Skipped;
-                return self.open(words);
+                return self.open(first, &mut Words(&words[1..]));
             }
-            let section = match &self.section {
-                Section::Skipped if !REFUSED_SECTIONS.iter().any(|name| name.as_bytes() == first) => return Ok(()),
-                Section::Skipped | Section::None => 0,
-                Section::Global => GLOBAL,
-                Section::Userlist => USERLIST,
-                Section::Errors => ERRORS,
-                Section::Proxy => match self.proxy().kind {
-                    Kind::Defaults => DEFAULTS,
-                    Kind::Frontend => FRONTEND,
-                    Kind::Listen => LISTEN,
-                },
+            let negated = first == b"no" && words.len() > 2 && words[1] == b"option";
+            if first == b"no" && words.get(1) == Some(&&b"log"[..]) && self.section & PROXY != 0 {
+                self.proxy().targets.clear();
+                self.proxy().flags &= !LOG_GLOBAL;
+                return Ok(());
+            }
+            let words = &words[usize::from(negated)..];
+            let first = words[0];
+            let both = cat!(first, " ", words.get(1).unwrap_or(&&b""[..]));
+            let find = |name: &[u8], here: u8| {
+                let mut known = KEYWORDS.iter().filter(|word| word.1 & here != 0);
+                known.find(|word| names(word).any(|word| word.as_bytes() == name))
             };
-            if first == b"no" && words.len() > 2 && words[1] == b"option" {
-                return set_option(self, &words[1..], false);
-            }
-            if first == b"no" && words.get(1).is_some_and(|word| word == b"log") && section & (PROXY | GLOBAL) != 0 {
-                return log(self, words);
-            }
-            let second = words.get(1).map_or(&b""[..], |word| word.as_slice());
-            let both = cat!(first, " ", second);
-            let is = |word: &Keyword, name: &[u8]| word.0.as_bytes() == name;
-            let mut found: Vec<_> = KEYWORDS.iter().filter(|word| is(word, &both) || is(word, first)).collect();
-            found.sort_by_key(|word| word.1 & section == 0);
-            let Some((name, sections, fate)) = found.first() else {
-                return Err(self.unknown(first, second, section));
+            let found = [(both, 2), (first, 1)].into_iter().find_map(|(name, length)| {
+                find(name, self.section).or_else(|| find(name, 0xff)).map(|word| (word, name, length))
+            });
+            let Some((keyword, name, length)) = found.filter(|found| !self.refused || found.0.1 == ANY) else {
+                return if self.refused { Ok(()) } else { Err(self.unknown(first, both)) };
             };
-            if sections & section == 0 && *sections != ANY {
-                return Err(cat!("'", name, "' does not stand in this section"));
+            if keyword.1 & self.section == 0 && keyword.1 != ANY {
+                return Err(bad(name, "does not stand in this section"));
             }
-            match fate {
-                Set(apply) => apply(self, words),
-                Ignored | Checked(_) => {
-                    if let Checked(check) = fate {
-                        check(words)?;
+            let mut rest = Words(&words[length..]);
+            match &keyword.2 {
+                Set(apply) => apply(self, &mut rest)?,
+                Flag(on, off) => {
+                    let (on, off) = if negated { (*off, *on) } else { (*on, *off) };
+                    let flags = &mut self.proxy().flags;
+                    *flags = *flags & !off | on;
+                }
+                Time(place) => {
+                    let time = rest.time("ms").map_err(|why| cat!("'", name, "' : ", why))?;
+                    match *place {
+                        HARD_STOP => self.global.hard_stop = time,
+                        UNUSED => self.ignored(name),
+                        place => self.proxy().timeouts[place] = time,
                     }
-                    let line = cat!("parsing [", self.at(), "] : '", name, "' is accepted and has no effect here");
-                    self.report.notices.push(line);
-                    Ok(())
+                }
+                Ignored => {
+                    rest.0 = &[];
+                    self.ignored(name);
                 }
                 Refused(why) => {
-                    if REFUSED_SECTIONS.contains(name) {
-                        self.put_away();
-                        self.section = Section::Skipped;
-                    }
-                    Err(cat!("'", name, "' is not supported : ", why))
+                    self.refused = keyword.1 == ANY && first[0] != b'.';
+                    return Err(cat!("'", name, "' is not supported : ", why));
                 }
             }
+            rest.next().map_or(Ok(()), |word| Err(cat!("unexpected '", word, "' after '", name, "'")))
+        }
+
+        fn ignored(&mut self, name: Text) {
+            self.report.notices.push(cat!(self.at(), "'", name, "' is accepted and has no effect here"));
         }
 
         /// What to say of an unknown word: with the nearest known one.
-        fn unknown(&self, first: &[u8], second: &[u8], section: u8) -> Text {
+        fn unknown(&self, first: Text, both: Text) -> Text {
             let group = cat!(first, " ");
-            let grouped = KEYWORDS.iter().any(|word| word.0.as_bytes().starts_with(&group));
-            let word = if grouped { cat!(first, " ", second) } else { first.to_vec() };
-            let here = KEYWORDS.iter().filter(|word| word.1 & section != 0).map(|word| word.0);
-            let near = here.chain(SECTIONS.iter().copied()).map(|name| {
+            let grouped = KEYWORDS.iter().flat_map(names).any(|name| name.as_bytes().starts_with(group));
+            let word = if grouped { both } else { first };
+            let mut near = (usize::MAX, "");
+            for name in KEYWORDS.iter().filter(|word| word.1 & self.section != 0).flat_map(names).chain(SECTIONS) {
                 // against an ungrouped word, only the first word of a name counts
-                let part = if grouped { name } else { name.split(' ').next().unwrap_or(name) };
-                (distance(&word, part.as_bytes()), part)
-            });
-            let text = cat!("unknown keyword '", word, "'");
-            match near.min() {
-                Some((far, name)) if far <= 1 + word.len() / 4 => cat!(text, "; did you mean '", name, "' ?"),
-                _ => text,
+                let name = if grouped { name } else { name.split(' ').next().unwrap_or(name) };
+                let far = distance(word, name.as_bytes());
+                near = if far < near.0 { (far, name) } else { near };
             }
+            let hint = if near.0 <= 1 + word.len() / 4 { ["; did you mean '", near.1, "' ?"] } else { [""; 3] };
+            cat!("unknown keyword '", word, "'", hint.concat())
         }
 
         /// Opens a section.
-        fn open(&mut self, words: &[Text]) -> Answer {
-            let name = words.get(1).cloned().unwrap_or_default();
-            let kind = match words[0].as_slice() {
+        fn open(&mut self, section: Text, words: &mut Words) -> Answer {
+            self.refused = false;
+            let (kind, bit) = match section {
                 b"global" => {
-                    self.section = Section::Global;
+                    self.section = GLOBAL;
                     return Ok(());
                 }
-                b"defaults" => Kind::Defaults,
-                b"listen" => Kind::Listen,
-                _ => Kind::Frontend,
+                b"defaults" => (Kind::Defaults, DEFAULTS),
+                b"listen" => (Kind::Listen, LISTEN),
+                b"frontend" => (Kind::Frontend, FRONTEND),
+                _ => (Kind::Defaults, USERLIST),
             };
+            (self.section, self.refused) = (0, true);
+            let name = if bit == DEFAULTS && words.0.is_empty() { b"" } else { words.need("a name")? };
             let fine = |&byte: &u8| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte);
-            if kind != Kind::Defaults && name.is_empty() {
-                return Err(cat!("'", words[0], "' needs a name"));
-            }
             if name.len() > MAX_NAME || !name.iter().all(fine) {
-                return Err(cat!("'", name, "' is no name : letters, digits, '-', '_', '.' and ':', at most 64"));
+                return Err(bad(name, "is no name : letters, digits and '-_.:', at most 64"));
             }
-            if words[0] == b"userlist" {
-                self.config.userlists.push(Userlist { name, users: Vec::new() });
-                self.section = Section::Userlist;
-                return Ok(());
-            }
-            if words[0] == b"http-errors" {
-                self.config.error_sections.push((name, Vec::new()));
-                self.section = Section::Errors;
-                return Ok(());
-            }
-            let base = match words.get(2).map(Vec::as_slice) {
-                None if kind == Kind::Defaults => None,
-                None => self.defaults.last(),
-                Some(b"from") => {
-                    let wanted = words.get(3).cloned().unwrap_or_default();
-                    let found = self.defaults.iter().find(|defaults| !wanted.is_empty() && defaults.name == wanted);
-                    Some(found.ok_or_else(|| cat!("no defaults section is named '", wanted, "'"))?)
+            if bit == USERLIST {
+                self.userlists.push(Userlist { name, users: Vec::new() });
+            } else {
+                let defaults = |proxy: &&Proxy| proxy.kind == Kind::Defaults;
+                let mut base = self.proxies.iter().rfind(defaults).filter(|_| kind != Kind::Defaults);
+                if words.take("from") {
+                    let wanted = words.need("the name of a defaults section")?;
+                    base = self.proxies.iter().find(|proxy| defaults(proxy) && proxy.name == wanted);
+                    base.ok_or_else(|| bad(wanted, "is no defaults section that stands before this line"))?;
                 }
-                Some(word) => {
-                    return Err(cat!(
-                        "unexpected '",
-                        word,
-                        "' : only 'from <defaults>' may stand here; use 'bind' for addresses"
-                    ));
+                if let Some(word) = words.next() {
+                    return Err(bad(word, "is unexpected : 'from' and a name may stand here, addresses go to 'bind'"));
                 }
-            };
-            let mut proxy = Proxy::new(kind, &name, self.at());
-            if let Some(base) = base {
-                proxy = Proxy { name: proxy.name, kind, at: proxy.at, ..base.clone() };
+                let at = cat!(self.file, ":", itoa::Buffer::new().format(self.line));
+                let proxy = Proxy { name, kind, at, ..base.cloned().unwrap_or_default() };
+                let same =
+                    self.proxies.iter().find(|other| kind != Kind::Defaults && !defaults(other) && other.name == name);
+                let clash = same.map(|other| cat!("the name '", name, "' is taken by the proxy at [", other.at, "]"));
+                self.proxies.push(proxy);
+                if self.proxies.len() > MAX_PROXIES {
+                    return Err(cat!("there are more than 128 proxies and defaults"));
+                }
+                if let Some(why) = clash {
+                    self.fatal(cat!(self.at(), why));
+                }
             }
-            let same = self.config.proxies.iter().find(|other| kind != Kind::Defaults && other.name == name);
-            let clash =
-                same.map(|other| cat!("the name '", name, "' is taken by the proxy declared at [", other.at, "]"));
-            if kind != Kind::Defaults && self.config.proxies.len() == MAX_PROXIES {
-                return Err(cat!("there are more than 128 proxies"));
-            }
-            self.current = Some(proxy);
-            self.section = Section::Proxy;
-            clash.map_or(Ok(()), Err)
-        }
-
-        fn put_away(&mut self) {
-            match self.current.take() {
-                Some(proxy) if proxy.kind == Kind::Defaults => self.defaults.push(proxy),
-                Some(proxy) => self.config.proxies.push(proxy),
-                None => {}
-            }
-            self.section = Section::None;
+            (self.section, self.refused) = (bit, false);
+            Ok(())
         }
 
         /// The proxy being read. Only called where the section is one.
         fn proxy(&mut self) -> &mut Proxy {
-            self.current.get_or_insert_with(|| Proxy::new(Kind::Defaults, b"", Vec::new()))
+            if self.proxies.is_empty() {
+                self.proxies.push(Proxy::default());
+            }
+            let last = self.proxies.len() - 1;
+            &mut self.proxies[last]
         }
 
-        /// Checks what can only be known at the end, and completes the proxies.
+        fn stats(&mut self) -> &mut Stats {
+            let fresh = || Stats { uri: b"/haproxy?stats", realm: b"HAProxy Statistics", ..Stats::default() };
+            self.proxy().stats.get_or_insert_with(fresh)
+        }
+
+        /// Completes what was read.
         pub fn finish(mut self) -> Config {
-            self.put_away();
-            let mut config = self.config;
-            if config.bufsize < config.maxrewrite + 2048 {
-                self.report
-                    .errors
-                    .push(cat!("'tune.maxrewrite' leaves less than 2048 bytes of 'tune.bufsize' for a request"));
+            if self.global.bufsize < self.global.maxrewrite + 2048 {
+                self.fatal(cat!("'tune.maxrewrite' leaves less than 2048 bytes of 'tune.bufsize' for a request"));
             }
-            if config.node.is_empty() {
-                let name = std::fs::read("/proc/sys/kernel/hostname").unwrap_or(b"localhost".to_vec());
-                config.node = name.trim_ascii().iter().copied().take(MAX_NAME).collect();
-            }
-            for (at, proxy) in config.proxies.iter_mut().enumerate() {
+            self.proxies.retain(|proxy| proxy.kind != Kind::Defaults);
+            for (at, proxy) in self.proxies.iter_mut().enumerate() {
                 proxy.id = at as u32 + 1;
-                let name = cat!("proxy '", proxy.name, "' at [", proxy.at, "]");
-                if proxy.binds.is_empty() && !proxy.disabled {
-                    self.report.warnings.push(cat!(name, " has no 'bind' and will never serve"));
-                }
-                if proxy.timeouts.client.is_none() {
-                    self.report
-                        .warnings
-                        .push(cat!(name, " has no 'timeout client' : a dead client keeps its place for ever"));
-                }
-                if !proxy.http && (proxy.stats.is_some() || !proxy.rules.is_empty() || proxy.monitor_uri.is_some()) {
-                    self.report
-                        .warnings
-                        .push(cat!(name, " is not in 'mode http' : stats, monitor and http-request lines are ignored"));
-                }
-                if proxy.flags.log_global {
-                    proxy.targets.extend(config.targets.iter().cloned());
-                }
-                if let Some(tag) = &config.tag
-                    && proxy.tag == b"haproxy"
-                {
-                    proxy.tag.clone_from(tag);
-                }
-                let format = match &proxy.log_format {
-                    Some(format) => Some(format.as_slice()),
-                    None if proxy.flags.http_log && proxy.http => Some(rules::HTTPLOG.as_bytes()),
-                    None if proxy.flags.tcp_log || proxy.flags.http_log => Some(rules::TCPLOG.as_bytes()),
-                    None => None,
-                };
-                proxy.format = format.and_then(|format| match Format::compile(format, true, &config.userlists) {
-                    Ok(format) => Some(format),
-                    Err(why) => {
-                        self.report.errors.push(cat!(name, " : log-format : ", why));
-                        None
-                    }
-                });
-                let redirects = std::mem::take(&mut proxy.redirects);
-                proxy.rules.extend(redirects);
-                if let Some(stats) = &mut proxy.stats {
-                    stats.finish();
-                }
-                let own = OWN_STATUSES.iter().map(|&status| Reply::standard(status));
-                proxy.errors.splice(0..0, own);
+                proxy.finish(&self.global, &self.userlists, self.report);
             }
-            config
+            Config { global: self.global, proxies: self.proxies, userlists: self.userlists }
         }
 
-        /// Compiles the condition that ends a rule; the words before it are done.
-        fn condition(&mut self, words: &[Text]) -> Result<Option<Condition>, Text> {
-            match words.first() {
-                None => Ok(None),
-                Some(word) if word == b"if" || word == b"unless" => {
-                    let lists = std::mem::take(&mut self.config.userlists);
-                    let condition = Condition::compile(words, &mut self.proxy().acls, &lists);
-                    self.config.userlists = lists;
-                    if self.proxy().acls.len() > MAX_RULES {
-                        return Err(cat!("there are more than 1024 ACLs"));
-                    }
-                    condition.map(Some)
-                }
-                Some(word) => Err(cat!("unexpected '", word, "' : 'if' or 'unless' may stand here")),
+        // ---- rules -----------------------------------------------------------
+
+        /// Compiles the condition that ends a line, if there is one.
+        fn condition(&mut self, words: &mut Words) -> Result<Option<Condition>, Text> {
+            if !matches!(words.0.first(), Some(&(b"if" | b"unless"))) {
+                return Ok(None);
+            }
+            let mut acls = std::mem::take(&mut self.proxy().acls);
+            let condition = Condition::compile(std::mem::take(&mut words.0), &mut acls, &self.userlists);
+            self.proxy().acls = acls;
+            condition.map(Some)
+        }
+
+        /// Adds an http-request rule with the condition that follows.
+        fn rule(&mut self, words: &mut Words, action: Action) -> Answer {
+            let condition = self.condition(words)?;
+            let proxy = self.proxy();
+            proxy.rules.push(Rule { action, condition });
+            if proxy.rules.len().max(proxy.acls.len()) > MAX_EACH {
+                Err(cat!("more than 1024 rules or ACLs"))
+            } else {
+                Ok(())
             }
         }
 
-        fn format(&self, text: &[u8]) -> Result<Format, Text> {
-            Format::compile(text, false, &self.config.userlists)
+        fn answer(&mut self, words: &mut Words, mut reply: Reply, action: fn(Reply) -> Action) -> Answer {
+            self.fits(&mut reply)?;
+            self.rule(words, action(reply))
+        }
+
+        /// Prepares a reply, which has to fit into a buffer.
+        fn fits(&self, reply: &mut Reply) -> Answer {
+            let fits = reply.prepare() + HEAD_ROOM <= self.global.bufsize;
+            if fits { Ok(()) } else { Err(cat!("the answer is too large for 'tune.bufsize'")) }
+        }
+
+        fn format(&self, text: Text) -> Result<Format, Text> {
+            Format::compile(text, false, &self.userlists)
         }
 
         /// A format for a header field, which is one line.
-        fn field(&self, text: &[u8]) -> Result<Format, Text> {
-            if text.iter().any(|byte| matches!(byte, b'\r' | b'\n' | 0)) {
-                return Err(cat!("a header field cannot hold a line end"));
+        fn field(&self, text: Text) -> Result<Format, Text> {
+            let breaks = text.iter().any(|byte| matches!(byte, b'\r' | b'\n' | 0));
+            if breaks { Err(cat!("a header field cannot hold a line end")) } else { self.format(text) }
+        }
+
+        /// Reads `[status N] [content-type T] [string S | ...] [hdr N F]*`.
+        /// Without a payload an error's own text is taken.
+        fn reply(&mut self, words: &mut Words, status: u16) -> Result<Reply, Text> {
+            let (mut status, mut body, mut content_type, mut whole) = (status, None, None, None);
+            let mut fields = Vec::new();
+            while let Some(&word) = words.0.first()
+                && !matches!(word, b"if" | b"unless")
+            {
+                words.next();
+                match word {
+                    b"status" | b"deny_status" => status = words.number(200, 599)? as u16,
+                    b"content-type" => content_type = Some(self.field(words.need("a type")?)?),
+                    b"string" => body = Some(Format::literal(words.need("a text")?)),
+                    b"file" => body = Some(Format::literal(sys::read_file(words.need("a file")?)?)),
+                    b"lf-string" => body = Some(self.format(words.need("a format")?)?),
+                    b"lf-file" => body = Some(self.format(sys::read_file(words.need("a file")?)?)?),
+                    b"errorfile" => whole = Some(Reply::from_file(sys::read_file(words.need("a file")?)?)?),
+                    b"hdr" => {
+                        let name = words.need("a header name")?;
+                        if name.is_empty() || !name.iter().all(|&byte| http::is_token(byte)) {
+                            return Err(bad(name, "is no header name"));
+                        }
+                        fields.push((cat!(name.to_ascii_lowercase()), self.field(words.need("a header value")?)?));
+                    }
+                    _ => return Err(bad(word, "is unexpected here")),
+                }
             }
-            self.format(text)
+            if content_type.is_some() && body.is_none() {
+                return Err(cat!("'content-type' needs a payload"));
+            }
+            let own = |reply: &&Reply| reply.status == status;
+            let mut reply = match (whole, body) {
+                (Some(whole), _) => whole,
+                (None, Some(body)) => Reply::new(status, body),
+                // a return without payload is empty, an error has its own text
+                (None, None) if status < 400 => Reply::new(status, Format::default()),
+                (None, None) => {
+                    self.proxy().errors.iter().rfind(own).cloned().unwrap_or_else(|| Reply::standard(status))
+                }
+            };
+            reply.after.extend(content_type.map(|content_type| (&b"content-type"[..], content_type)));
+            reply.before.append(&mut fields);
+            Ok(reply)
+        }
+
+        /// Reads `location|prefix|scheme U [code N] [set-cookie C] [clear-cookie C] [drop-query]`.
+        fn redirection(&mut self, words: &mut Words) -> Result<Reply, Text> {
+            let (mut status, mut cookie, mut target) = (302, None, None);
+            let mut path: Text = b"pathq";
+            while let Some(&word) = words.0.first()
+                && !matches!(word, b"if" | b"unless")
+            {
+                words.next();
+                match word {
+                    b"drop-query" => path = b"path",
+                    b"location" | b"prefix" | b"scheme" => target = Some((word, words.need("a URL")?)),
+                    b"code" => status = words.number(301, 308)? as u16,
+                    b"set-cookie" => cookie = Some(cat!(words.need("a cookie")?, "; path=/;")),
+                    b"clear-cookie" => cookie = Some(cat!(words.need("a cookie")?, "; path=/; Max-Age=0;")),
+                    _ => return Err(bad(word, "is unexpected in a redirect")),
+                }
+            }
+            if !matches!(status, 301 | 302 | 303 | 307 | 308) {
+                return Err(cat!("the code of a redirect is 301, 302, 303, 307 or 308"));
+            }
+            let location = match target.ok_or_else(|| cat!("'location', 'prefix' or 'scheme' is missing"))? {
+                (b"location", value) => self.field(value)?,
+                (b"prefix", b"/") => Format::default().then(path)?,
+                (b"prefix", value) => self.field(value)?.then(path)?,
+                (_, value) => self.field(cat!(value, "://"))?.then(b"hdr(host)")?.then(path)?,
+            };
+            Ok(Reply::redirect(status, location, cookie))
         }
     }
 
-    impl Stats {
-        fn new() -> Self {
-            Self {
-                uri: b"/haproxy?stats".to_vec(),
-                refresh: 0,
-                realm: b"HAProxy Statistics".to_vec(),
-                users: Vec::new(),
-                hide_version: false,
-                node: None,
-                description: None,
-                legends: false,
-                scope: Vec::new(),
-                rules: Vec::new(),
+    /// `stats http-request allow|deny|auth [realm R] [if|unless ...]`
+    fn stats_rule(parser: &mut Parser, words: &mut Words) -> Answer {
+        let action = match words.need("an action")? {
+            b"allow" => Action::Allow,
+            b"deny" => Action::Deny(Reply::standard(403)),
+            b"auth" if words.take("realm") => Action::Return(Reply::challenge(words.text("a realm")?)),
+            b"auth" => Action::Return(Reply::challenge(parser.stats().realm)),
+            other => return Err(bad(other, "is no action of the statistics : allow, deny or auth")),
+        };
+        let condition = parser.condition(words)?;
+        parser.stats().rules.push(Rule { action, condition });
+        Ok(())
+    }
+
+    /// `user` of `global` names an account, that of a `userlist` a person.
+    fn user(parser: &mut Parser, words: &mut Words) -> Answer {
+        let name = words.need("a name")?;
+        if parser.is_global() {
+            parser.ignored(b"user");
+            return Ok(());
+        }
+        match words.need("'insecure-password'")? {
+            b"insecure-password" => {
+                let password = words.need("a password")?;
+                parser.userlists.iter_mut().next_back().into_iter().for_each(|list| list.users.push((name, password)));
+                words.0 = &[];
+                Ok(())
             }
-        }
-
-        /// Who is let in by `stats auth`.
-        pub fn users(&self) -> &[(Text, Text)] {
-            &self.users
-        }
-
-        /// The challenge of `stats auth` and of `stats http-request auth`.
-        fn challenge(&self) -> Reply {
-            challenge(&self.realm)
-        }
-
-        /// `stats auth` lines without rules of their own mean a challenge.
-        fn finish(&mut self) {
-            if !self.users.is_empty() {
-                self.rules.push(Rule { action: Action::Return(self.challenge()), condition: None });
-            }
+            _ => Err(cat!("only 'insecure-password' is supported : hashed passwords need crypt(3)")),
         }
     }
 
-    /// 401 with its challenge (RFC 7617 §2).
-    fn challenge(realm: &[u8]) -> Reply {
-        let mut reply = Reply::standard(401);
-        reply.fixed_field("www-authenticate", &cat!("Basic realm=\"", realm, "\""));
-        reply.prepare()
+    fn acl(parser: &mut Parser, words: &mut Words) -> Answer {
+        let name = words.need("a name")?;
+        let test = rules::Test::compile(std::mem::take(&mut words.0), &parser.userlists)?;
+        let acls = &mut parser.proxy().acls;
+        match acls.iter_mut().find(|acl| acl.name == name) {
+            Some(acl) => acl.tests.push(test),
+            None => acls.push(Acl { name, tests: vec![test] }),
+        }
+        Ok(())
+    }
+
+    /// `log global`, or `log stdout|stderr|fd@N format raw|short facility [level]`.
+    fn log(parser: &mut Parser, words: &mut Words) -> Answer {
+        const FACILITIES: &str = "kern user mail daemon auth syslog lpr news uucp cron auth2 ftp ntp audit alert cron2 \
+                                  local0 local1 local2 local3 local4 local5 local6 local7";
+        const LEVELS: &str = "emerg alert crit err warning notice info debug";
+        if !parser.is_global() && words.take("global") {
+            parser.proxy().flags |= LOG_GLOBAL;
+            return Ok(());
+        }
+        let descriptor = match words.need("a target")? {
+            b"stdout" => 1,
+            b"stderr" => 2,
+            word => {
+                let digits = word.strip_prefix(b"fd@").and_then(|digits| number(digits, 0, 1023));
+                digits.ok_or_else(|| bad(word, "is no log target that is supported : stdout, stderr or fd@N"))? as i32
+            }
+        };
+        let format = if words.take("format") { words.need("a format")? } else { b"raw" };
+        if !matches!(format, b"raw" | b"short") {
+            return Err(bad(format, "is no log format that is supported : raw or short"));
+        }
+        let place = |word: Text, names: &str| names.split(' ').position(|name| name.as_bytes() == word);
+        let facility = words.need("a facility")?;
+        let facility = place(facility, FACILITIES).ok_or_else(|| bad(facility, "is no log facility"))?;
+        let mut level = 7;
+        for at in 0..2 {
+            if let Some(word) = words.next() {
+                let found = place(word, LEVELS).ok_or_else(|| bad(word, "is no log level"))?;
+                level = if at == 0 { found } else { level };
+            }
+        }
+        let target =
+            Target { descriptor, priority: (format == b"short").then_some(facility as u8 * 8 + 6), wanted: level >= 6 };
+        let targets = if parser.is_global() { &mut parser.global.targets } else { &mut parser.proxy().targets };
+        targets.push(target);
+        Ok(())
+    }
+
+    fn bind(parser: &mut Parser, words: &mut Words) -> Answer {
+        const ALONE: &str = "tfo defer-accept v4v6";
+        const VALUED: &str = "name id backlog nice process thread shards tcp-ut mss";
+        const TLS: &str = "ssl crt crt-list ca-file alpn npn verify";
+        let addresses = words.need("an address and a port")?;
+        for address in addresses.split(|&byte| byte == b',') {
+            bind_address(address, &mut parser.proxy().binds)?;
+        }
+        while let Some(option) = words.next() {
+            let among = |names: &str| names.split(' ').any(|name| name.as_bytes() == option);
+            if among(VALUED) || option == b"proto" && words.0.first() == Some(&&b"h1"[..]) {
+                words.need("a value")?;
+            } else if among(TLS) {
+                return Err(bad(option, "of 'bind' is not supported : there is no TLS"));
+            } else if !among(ALONE) {
+                return Err(bad(option, "is no option of 'bind' that is supported"));
+            }
+        }
+        if parser.proxy().binds.len() > MAX_EACH { Err(cat!("there are more than 1024 addresses")) } else { Ok(()) }
+    }
+
+    /// One address: `*:80`, `:80`, `1.2.3.4:80-82`, `[::1]:80`, `:::80`,
+    /// `ipv4@`, `ipv6@`, `fd@3`.
+    fn bind_address(text: Text, binds: &mut Vec<Bind>) -> Answer {
+        if let Some(digits) = text.strip_prefix(b"fd@") {
+            let descriptor = number(digits, 3, 1 << 20).ok_or_else(|| bad(text, "is no descriptor"))?;
+            binds.push(Bind::Descriptor(descriptor as i32));
+            return Ok(());
+        }
+        let v6 = text.starts_with(b"ipv6@");
+        let rest = text.strip_prefix(b"ipv6@").or(text.strip_prefix(b"ipv4@")).unwrap_or(text);
+        let colon =
+            rest.iter().rposition(|&byte| byte == b':').filter(|&at| at + 1 < rest.len() && !rest.ends_with(b"]"));
+        let (host, ports) = rest.split_at(colon.ok_or_else(|| bad(text, "has no port"))?);
+        let bare = host.strip_prefix(b"[").and_then(|host| host.strip_suffix(b"]")).unwrap_or(host);
+        let ip = match bare {
+            b"" | b"*" if v6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+            b"" | b"*" => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            b"localhost" => IpAddr::V4(Ipv4Addr::LOCALHOST),
+            _ => rules::parse_ip(bare).ok_or_else(|| bad(host, "is no address"))?,
+        };
+        let (low, high) = http::split_at_byte(&ports[1..], b'-');
+        let port = |text: Text| number(text, 1, 65_535).ok_or_else(|| bad(text, "is no port : from 1 to 65535"));
+        let low = port(low)?;
+        let high = if ports.contains(&b'-') { port(high)? } else { low };
+        if high < low || high - low >= MAX_EACH as u64 {
+            return Err(bad(ports, "is no range of at most 1024 ports"));
+        }
+        binds.extend((low..=high).map(|port| {
+            let shown = cat!(host, ":", itoa::Buffer::new().format(port));
+            Bind::Address(SocketAddr::new(ip, port as u16), shown)
+        }));
+        Ok(())
     }
 
     // ---- words and values --------------------------------------------------
 
     /// Splits one line into words: quotes, escapes, variables, comments.
-    fn words(line: &[u8]) -> Result<Vec<Text>, Text> {
-        if line.len() > MAX_LINE {
-            return Err(cat!("the line is longer than 2048 bytes"));
+    fn words(line: Text) -> Result<Vec<Text>, Text> {
+        if line.len() > MAX_LINE || line.contains(&0) {
+            return Err(cat!("the line is longer than 2048 bytes, or holds a NUL"));
         }
         let mut words: Vec<Text> = Vec::new();
-        let mut word: Option<Text> = None;
-        let mut quote = 0;
+        let mut word: Vec<u8> = Vec::new();
+        let (mut quote, mut begun) = (0, false);
         let mut rest = line;
-        while let Some((&byte, after)) = rest.split_first() {
-            rest = after;
-            match byte {
-                b'"' | b'\'' if quote == 0 => {
-                    quote = byte;
-                    word.get_or_insert_default();
+        loop {
+            let byte = rest.first().copied().unwrap_or(b'#');
+            if quote == 0 && matches!(byte, b' ' | b'\t' | b'#') {
+                if begun {
+                    words.push(cat!(std::mem::take(&mut word)));
                 }
-                _ if byte == quote && quote != 0 => quote = 0,
-                b' ' | b'\t' if quote == 0 => words.extend(word.take()),
-                b'#' if quote == 0 => break,
-                b'\\' if quote != b'\'' => {
-                    let (bytes, used) = escape(rest)?;
-                    word.get_or_insert_default().extend_from_slice(&bytes);
-                    rest = &rest[used..];
+                begun = false;
+                if byte == b'#' {
+                    break;
                 }
-                b'$' if quote == b'"' => {
-                    let (value, used) = variable(rest)?;
-                    word.get_or_insert_default().extend_from_slice(&value);
-                    rest = &rest[used..];
-                }
-                0 => return Err(cat!("the line holds a NUL")),
-                _ => word.get_or_insert_default().push(byte),
+            } else if rest.is_empty() {
+                return Err(cat!("a quote is not closed"));
+            } else {
+                begun = true;
+                let used = match byte {
+                    b'"' | b'\'' if quote == 0 => {
+                        quote = byte;
+                        0
+                    }
+                    _ if byte == quote => {
+                        quote = 0;
+                        0
+                    }
+                    b'\\' if quote != b'\'' => escape(&rest[1..], &mut word)?,
+                    b'$' if quote == b'"' => variable(&rest[1..], &mut word)?,
+                    _ => {
+                        word.push(byte);
+                        0
+                    }
+                };
+                rest = &rest[used..];
             }
+            rest = &rest[1..];
         }
-        if quote != 0 {
-            return Err(cat!("unmatched quote ", [quote]));
-        }
-        words.extend(word);
         if words.len() > MAX_WORDS { Err(cat!("the line has more than 64 words")) } else { Ok(words) }
     }
 
-    /// What follows a backslash: its bytes and how many were read.
-    fn escape(rest: &[u8]) -> Result<(Text, usize), Text> {
-        Ok(match rest {
-            [byte @ (b' ' | b'#' | b'\\' | b'\'' | b'"' | b'$'), ..] => (vec![*byte], 1),
-            [b'n', ..] => (vec![b'\n'], 1),
-            [b'r', ..] => (vec![b'\r'], 1),
-            [b't', ..] => (vec![b'\t'], 1),
-            [b'x', rest @ ..] => {
-                let digits = rest.get(..2).and_then(|hex| std::str::from_utf8(hex).ok());
-                let byte = digits.and_then(|hex| u8::from_str_radix(hex, 16).ok());
-                (vec![byte.ok_or_else(|| cat!("'\\x' needs two hexadecimal digits"))?], 3)
+    /// Adds what a backslash and the bytes behind it stand for; how many of
+    /// these were used.
+    fn escape(rest: &[u8], word: &mut Vec<u8>) -> Result<usize, Text> {
+        let (byte, used) = match rest {
+            [byte @ (b' ' | b'#' | b'\\' | b'\'' | b'"' | b'$'), ..] => (*byte, 1),
+            [b'n', ..] => (b'\n', 1),
+            [b'r', ..] => (b'\r', 1),
+            [b't', ..] => (b'\t', 1),
+            [b'x', high, low, ..] => {
+                let digit = |byte: &u8| {
+                    char::from(*byte).to_digit(16).ok_or_else(|| cat!("'\\x' needs two hexadecimal digits"))
+                };
+                ((digit(high)? * 16 + digit(low)?) as u8, 3)
             }
-            _ => (vec![b'\\'], 0),
-        })
+            _ => (b'\\', 0),
+        };
+        word.push(byte);
+        Ok(used)
     }
 
-    /// `${NAME}`, `${NAME-default}` or `$NAME`, behind its `$`.
-    fn variable(rest: &[u8]) -> Result<(Text, usize), Text> {
-        let braced = rest.first() == Some(&b'{');
-        let (inside, used) = if braced {
-            let end = rest.iter().position(|&byte| byte == b'}').ok_or_else(|| cat!("'${' without its '}'"))?;
-            (&rest[1..end], end + 1)
-        } else {
-            let length = rest.iter().take_while(|byte| byte.is_ascii_alphanumeric() || **byte == b'_').count();
-            (&rest[..length], length)
+    /// Adds what `${NAME}`, `${NAME-default}` or `$NAME` behind its `$` stands for.
+    fn variable(rest: Text, word: &mut Vec<u8>) -> Result<usize, Text> {
+        let in_name = |&&byte: &&u8| byte.is_ascii_alphanumeric() || byte == b'_';
+        let (name, default, used) = match rest.strip_prefix(b"{") {
+            Some(inside) => {
+                let end = inside.iter().position(|&byte| byte == b'}').ok_or_else(|| cat!("'${' without its '}'"))?;
+                let (name, default) = http::split_at_byte(&inside[..end], b'-');
+                (name, default, end + 2)
+            }
+            None => {
+                let length = rest.iter().take_while(in_name).count();
+                (&rest[..length], &b""[..], length)
+            }
         };
-        let (name, default) = if braced { http::split_at_byte(inside, b'-') } else { (inside, &b""[..]) };
-        if name.is_empty() || !name.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'_') {
+        if name.is_empty() || name.iter().filter(in_name).count() < name.len() {
             return Err(cat!("'$' is followed by no name of a variable"));
         }
-        let value = std::env::var_os(String::from_utf8_lossy(name).as_ref());
-        Ok((value.map_or(default.to_vec(), std::ffi::OsString::into_encoded_bytes), used))
+        word.extend_from_slice(sys::variable(name).unwrap_or(default));
+        Ok(used)
     }
 
     /// A decimal number within bounds.
     pub fn number(text: &[u8], least: u64, most: u64) -> Option<u64> {
-        if text.is_empty() || !text.iter().all(u8::is_ascii_digit) {
-            return None;
-        }
-        std::str::from_utf8(text).ok()?.parse().ok().filter(|number| (least..=most).contains(number))
+        let digit = |sum: u64, byte: &u8| {
+            let digit = byte.is_ascii_digit().then(|| u64::from(byte - b'0'))?;
+            sum.checked_mul(10)?.checked_add(digit)
+        };
+        let number = text.iter().try_fold(0, digit).filter(|_| !text.is_empty())?;
+        (least..=most).contains(&number).then_some(number)
     }
 
-    /// A number with a unit, times `scale` of the unit it has.
-    fn with_unit(text: &[u8], units: &[(&str, u64)], plain: u64) -> Option<u64> {
-        let digits = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
-        let unit = units.iter().find(|unit| unit.0.as_bytes() == &text[digits..]).map(|unit| unit.1);
-        let scale = if digits == text.len() { plain } else { unit? };
-        number(&text[..digits], 0, u64::MAX / 1000)?.checked_mul(scale)
-    }
-
-    /// The time that ends a line, in milliseconds; None for 0, which is no limit.
-    fn time(words: &[Text], plain: &str) -> Result<Option<u32>, Text> {
-        const UNITS: &[(&str, u64)] = &[
-            ("us", 1),
-            ("ms", 1000),
-            ("s", 1_000_000),
-            ("m", 60_000_000),
-            ("h", 3_600_000_000),
-            ("d", 86_400_000_000),
-        ];
-        let word = words.last().filter(|_| words.len() > 2 || words[0] == b"hard-stop-after" && words.len() > 1);
-        let word = word.ok_or_else(|| cat!("'", words.join(&b' '), "' needs a time"))?;
-        let scale = if plain == "s" { 1_000_000 } else { 1000 };
-        let micros = with_unit(word, UNITS, scale)
-            .ok_or_else(|| cat!("'", word, "' is no time : a number and us, ms, s, m, h or d"))?;
-        let millis = micros.div_ceil(1000);
-        if millis > MAX_TIME {
-            return Err(cat!("'", word, "' is longer than 24.8 days"));
-        }
-        Ok((millis > 0).then_some(millis as u32))
-    }
-
-    /// The one argument of a line.
-    fn one(words: &[Text]) -> Result<&Text, Text> {
-        match words {
-            [_, value] => Ok(value),
-            [name] => Err(cat!("'", name, "' needs an argument")),
-            [_, _, extra, ..] => Err(cat!("unexpected '", extra, "'")),
-            [] => Err(cat!("an argument is missing")),
-        }
-    }
-
-    /// Text that a page shows, within its bound.
-    fn shown(text: &[u8]) -> Result<Text, Text> {
-        match text.len() <= MAX_SHOWN {
-            true => Ok(text.to_vec()),
-            false => Err(cat!("the text is longer than 200 bytes")),
-        }
+    fn shown(text: Text) -> Result<Text, Text> {
+        if text.len() <= MAX_SHOWN { Ok(text) } else { Err(bad(text, "is longer than 200 bytes")) }
     }
 
     /// Edits that make one word another (Levenshtein).
@@ -3928,545 +3692,14 @@ mod config {
         }
         row[other.len()]
     }
-
-    fn read_file(name: &[u8]) -> Result<Text, Text> {
-        let path = String::from_utf8_lossy(name).into_owned();
-        std::fs::read(path).map_err(|why| cat!("cannot read '", name, "' : ", why.to_string()))
-    }
-
-    // ---- keywords of global ------------------------------------------------
-
-    fn maxconn(parser: &mut Parser, words: &[Text]) -> Answer {
-        let word = one(words)?;
-        let value =
-            number(word, 0, MAXCONN_MAX).ok_or_else(|| cat!("maxconn '", word, "' is no number from 0 to 1000000"))?;
-        let value = (value > 0).then_some(value as u32);
-        match parser.section {
-            Section::Global => parser.config.maxconn = value,
-            _ => parser.proxy().maxconn = value,
-        }
-        Ok(())
-    }
-
-    fn only_one(_: &mut Parser, words: &[Text]) -> Answer {
-        match one(words)?.as_slice() {
-            b"1" => Ok(()),
-            _ => Err(cat!("'", words[0], "' can only be 1 : there is one process with one thread")),
-        }
-    }
-
-    fn bufsize(parser: &mut Parser, words: &[Text]) -> Answer {
-        let word = one(words)?;
-        let size = with_unit(word, &[("k", 1 << 10), ("m", 1 << 20), ("g", 1 << 30)], 1);
-        let size = size.filter(|size| (4096..=1 << 20).contains(size));
-        parser.config.bufsize = size.ok_or_else(|| cat!("'", word, "' is no size from 4096 to 1m"))? as usize;
-        Ok(())
-    }
-
-    fn maxrewrite(parser: &mut Parser, words: &[Text]) -> Answer {
-        let word = one(words)?;
-        let size = number(word, 0, 1 << 20).ok_or_else(|| cat!("'", word, "' is no number of bytes"))?;
-        parser.config.maxrewrite = size as usize;
-        Ok(())
-    }
-
-    fn stats_socket(parser: &mut Parser, _: &[Text]) -> Answer {
-        parser.warn(cat!("'stats socket' is not served : ", NO_CONTROL).as_slice());
-        Ok(())
-    }
-
-    fn description(parser: &mut Parser, words: &[Text]) -> Answer {
-        let text = shown(&words[1..].join(&b' '))?;
-        match parser.section {
-            Section::Global => parser.config.description = text,
-            _ => parser.proxy().description = text,
-        }
-        Ok(())
-    }
-
-    /// `user` of `global` names an account, that of a `userlist` a person.
-    fn user(parser: &mut Parser, words: &[Text]) -> Answer {
-        if let Section::Global = parser.section {
-            return Ok(());
-        }
-        match words {
-            [_, name, kind, password, ..] if kind == b"insecure-password" => {
-                let list = parser.config.userlists.last_mut();
-                list.into_iter().for_each(|list| list.users.push((name.clone(), password.clone())));
-                Ok(())
-            }
-            [_, _, kind, _, ..] if kind == b"password" => {
-                Err(cat!("'password' is not supported : hashed passwords need crypt(3); use 'insecure-password'"))
-            }
-            _ => Err(cat!("'user' needs a name, 'insecure-password' and a password")),
-        }
-    }
-
-    // ---- keywords of logs --------------------------------------------------
-
-    const FACILITIES: &[&str] = &[
-        "kern", "user", "mail", "daemon", "auth", "syslog", "lpr", "news", "uucp", "cron", "auth2", "ftp", "ntp",
-        "audit", "alert", "cron2", "local0", "local1", "local2", "local3", "local4", "local5", "local6", "local7",
-    ];
-    const LEVELS: &[&str] = &["emerg", "alert", "crit", "err", "warning", "notice", "info", "debug"];
-
-    fn log(parser: &mut Parser, words: &[Text]) -> Answer {
-        let is_global = matches!(parser.section, Section::Global);
-        if words[0] == b"no" {
-            parser.proxy().targets.clear();
-            parser.proxy().flags.log_global = false;
-            return Ok(());
-        }
-        let Some((to, mut rest)) = words[1..].split_first() else {
-            return Err(cat!("'log' needs a target"));
-        };
-        if to == b"global" && !is_global {
-            parser.proxy().flags.log_global = true;
-            return Ok(());
-        }
-        let place = match to.as_slice() {
-            b"stdout" => Place::Descriptor(1),
-            b"stderr" => Place::Descriptor(2),
-            _ => match to.strip_prefix(b"fd@") {
-                Some(digits) => {
-                    Place::Descriptor(number(digits, 0, 1023).ok_or_else(|| cat!("'", to, "' is no descriptor"))? as i32)
-                }
-                None => {
-                    let address = to.strip_prefix(b"udp@").unwrap_or(to);
-                    let with_port = std::str::from_utf8(address).ok().and_then(|text| text.parse().ok());
-                    let address = with_port.or_else(|| rules::parse_ip(address).map(|ip| SocketAddr::new(ip, 514)));
-                    Place::Udp(
-                        address.ok_or_else(|| cat!("'", to, "' is no log target : stdout, stderr, fd@N or IP:PORT"))?,
-                    )
-                }
-            },
-        };
-        let mut target = Target { place, shape: Shape::Rfc3164, facility: 0, level: 7 };
-        while let [name, value, after @ ..] = rest {
-            match (name.as_slice(), value.as_slice()) {
-                (b"format", b"raw") => target.shape = Shape::Raw,
-                (b"format", b"short") => target.shape = Shape::Short,
-                (b"format", b"rfc3164" | b"local") => target.shape = Shape::Rfc3164,
-                (b"format", b"rfc5424") => target.shape = Shape::Rfc5424,
-                (b"format", _) => {
-                    return Err(cat!("log format '", value, "' is not supported : raw, short, rfc3164 or rfc5424"));
-                }
-                (b"len" | b"sample" | b"profile", _) => {
-                    return Err(cat!("'", name, "' of a log line is not supported"));
-                }
-                _ => break,
-            }
-            rest = after;
-        }
-        let place_of = |names: &[&str], word: &Text| names.iter().position(|name| name.as_bytes() == word);
-        match rest {
-            [facility, levels @ ..] if levels.len() <= 2 => {
-                let found =
-                    place_of(FACILITIES, facility).ok_or_else(|| cat!("unknown log facility '", facility, "'"))?;
-                target.facility = found as u8;
-                for (at, level) in levels.iter().enumerate() {
-                    let found = place_of(LEVELS, level).ok_or_else(|| cat!("unknown log level '", level, "'"))?;
-                    target.level = if at == 0 { found as u8 } else { target.level };
-                }
-            }
-            _ => return Err(cat!("'log' needs a facility, such as local0, and at most two levels")),
-        }
-        match is_global {
-            true => parser.config.targets.push(target),
-            false => parser.proxy().targets.push(target),
-        }
-        Ok(())
-    }
-
-    fn log_tag(parser: &mut Parser, words: &[Text]) -> Answer {
-        let tag = shown(one(words)?)?;
-        match parser.section {
-            Section::Global => parser.config.tag = Some(tag),
-            _ => parser.proxy().tag = tag,
-        }
-        Ok(())
-    }
-
-    fn log_format(parser: &mut Parser, words: &[Text]) -> Answer {
-        let text = one(words)?;
-        // compiled at the end, checked here for the sake of the line's number
-        Format::compile(text, true, &parser.config.userlists)?;
-        parser.proxy().log_format = Some(text.clone());
-        Ok(())
-    }
-
-    // ---- keywords of proxies -----------------------------------------------
-
-    fn mode(parser: &mut Parser, words: &[Text]) -> Answer {
-        parser.proxy().http = match one(words)?.as_slice() {
-            b"http" => true,
-            b"tcp" => false,
-            other => return Err(cat!("mode '", other, "' is not supported : http or tcp")),
-        };
-        Ok(())
-    }
-
-    fn option(parser: &mut Parser, words: &[Text]) -> Answer {
-        set_option(parser, words, true)
-    }
-
-    /// `option X`, or `no option X` without its `no` and without the table
-    /// having been asked.
-    fn set_option(parser: &mut Parser, words: &[Text], on: bool) -> Answer {
-        let name = words.get(1).cloned().unwrap_or_default();
-        let known = cat!("option ", name);
-        let Some(keyword) = KEYWORDS.iter().find(|keyword| keyword.0.as_bytes() == known) else {
-            return Err(cat!("unknown option '", name, "'"));
-        };
-        if !matches!(keyword.2, Set(_)) || parser.current.is_none() {
-            return Ok(());
-        }
-        if let Some(extra) = words.get(2) {
-            return Err(cat!("'", known, "' : '", extra, "' is not supported"));
-        }
-        let flags = &mut parser.proxy().flags;
-        match name.as_slice() {
-            b"dontlog-normal" => flags.dont_log_normal = on,
-            b"dontlognull" => flags.dont_log_null = on,
-            b"http-ignore-probes" => flags.ignore_probes = on,
-            b"http-keep-alive" => flags.http_close = !on,
-            b"httpclose" => flags.http_close = on,
-            b"httplog" => (flags.http_log, flags.tcp_log) = (on, false),
-            _ => (flags.tcp_log, flags.http_log) = (on, false),
-        }
-        Ok(())
-    }
-
-    fn bind(parser: &mut Parser, words: &[Text]) -> Answer {
-        let addresses = words.get(1).ok_or_else(|| cat!("'bind' needs an address and a port"))?;
-        let mut binds = Vec::new();
-        for address in addresses.split(|&byte| byte == b',') {
-            bind_address(address, &mut binds)?;
-        }
-        let mut rest = &words[2..];
-        while let Some((option, after)) = rest.split_first() {
-            let values = match option.as_slice() {
-                b"tfo" | b"defer-accept" | b"v4v6" => 0,
-                b"name" | b"id" | b"backlog" | b"nice" | b"process" | b"thread" | b"shards" | b"tcp-ut" | b"mss" => 1,
-                b"proto" if after.first().is_some_and(|proto| proto == b"h1") => 1,
-                b"ssl" | b"crt" | b"crt-list" | b"ca-file" | b"alpn" | b"npn" | b"verify" => {
-                    return Err(cat!("'bind ... ", option, "' is not supported : ", NO_TLS));
-                }
-                b"accept-proxy" | b"interface" | b"maxconn" | b"namespace" | b"proto" | b"transparent" | b"v6only" => {
-                    return Err(cat!("'bind ... ", option, "' is not supported"));
-                }
-                _ => return Err(cat!("unknown keyword '", option, "' of 'bind'")),
-            };
-            if after.len() < values {
-                return Err(cat!("'", option, "' of 'bind' needs a value"));
-            }
-            rest = &after[values..];
-        }
-        let proxy = parser.proxy();
-        proxy.binds.append(&mut binds);
-        if proxy.binds.len() > MAX_BINDS { Err(cat!("there are more than 256 addresses")) } else { Ok(()) }
-    }
-
-    /// One address: `*:80`, `:80`, `1.2.3.4:80-82`, `[::1]:80`, `:::80`,
-    /// `ipv4@`, `ipv6@`, `fd@3`.
-    fn bind_address(text: &[u8], binds: &mut Vec<Bind>) -> Answer {
-        if let Some(digits) = text.strip_prefix(b"fd@") {
-            let descriptor = number(digits, 3, 1 << 20).ok_or_else(|| cat!("'", text, "' is no descriptor"))?;
-            binds.push(Bind::Descriptor(descriptor as i32));
-            return Ok(());
-        }
-        let v6 = text.starts_with(b"ipv6@");
-        let rest = text.strip_prefix(b"ipv6@").or(text.strip_prefix(b"ipv4@")).unwrap_or(text);
-        let colon = rest.iter().rposition(|&byte| byte == b':');
-        let Some(colon) = colon.filter(|&colon| !rest.ends_with(b"]") && colon + 1 < rest.len()) else {
-            return Err(cat!("'bind' : '", text, "' has no port"));
-        };
-        let (host, ports) = (&rest[..colon], &rest[colon + 1..]);
-        let bare = host.strip_prefix(b"[").and_then(|host| host.strip_suffix(b"]")).unwrap_or(host);
-        let ip = match bare {
-            b"" | b"*" if v6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
-            b"" | b"*" => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-            b"localhost" => IpAddr::V4(Ipv4Addr::LOCALHOST),
-            _ => rules::parse_ip(bare).ok_or_else(|| cat!("'bind' : '", host, "' is no address"))?,
-        };
-        let (low, high) = http::split_at_byte(ports, b'-');
-        let port = |text: &[u8]| {
-            number(text, 1, 65_535).ok_or_else(|| cat!("'bind' : port '", text, "' is not from 1 to 65535"))
-        };
-        let low = port(low)?;
-        let high = if ports.contains(&b'-') { port(high)? } else { low };
-        if high < low || high - low >= MAX_BINDS as u64 {
-            return Err(cat!("'bind' : '", ports, "' is no range of at most 256 ports"));
-        }
-        for port in low..=high {
-            let shown = cat!(host, ":", itoa::Buffer::new().format(port));
-            binds.push(Bind::Address(SocketAddr::new(ip, port as u16), shown));
-        }
-        Ok(())
-    }
-
-    fn acl(parser: &mut Parser, words: &[Text]) -> Answer {
-        let [_, name, test @ ..] = words else {
-            return Err(cat!("'acl' needs a name and a fetch"));
-        };
-        let test = rules::Test::compile(test, &parser.config.userlists)?;
-        let acls = &mut parser.proxy().acls;
-        match acls.iter_mut().find(|acl| acl.name == *name) {
-            Some(acl) => acl.tests.push(test),
-            None => acls.push(Acl { name: name.clone(), tests: vec![test] }),
-        }
-        if acls.len() > MAX_RULES { Err(cat!("there are more than 1024 ACLs")) } else { Ok(()) }
-    }
-
-    fn monitor_fail(parser: &mut Parser, words: &[Text]) -> Answer {
-        let condition = parser.condition(&words[2..])?;
-        let condition = condition.ok_or_else(|| cat!("'monitor fail' needs 'if' or 'unless'"))?;
-        parser.proxy().monitor_fail.push(condition);
-        Ok(())
-    }
-
-    fn errorfile(parser: &mut Parser, words: &[Text]) -> Answer {
-        let [_, status, file] = words else {
-            return Err(cat!("'errorfile' needs a status and a file"));
-        };
-        let mut reply = Reply::from_file(&read_file(file)?).map_err(|why| cat!("'", file, "' : ", why))?;
-        reply.status = number(status, 200, 599).ok_or_else(|| cat!("'", status, "' is no status"))? as u16;
-        add_error(parser, reply)
-    }
-
-    /// Keeps an answer for a status, of the section that is being read.
-    fn add_error(parser: &mut Parser, reply: Reply) -> Answer {
-        if reply.size() + HEAD_ROOM > parser.config.bufsize {
-            return Err(cat!("the answer is too large for 'tune.bufsize'"));
-        }
-        match (&parser.section, parser.config.error_sections.last_mut()) {
-            (Section::Errors, Some((_, replies))) => replies.push(reply),
-            _ => parser.proxy().errors.push(reply),
-        }
-        Ok(())
-    }
-
-    fn errorfiles(parser: &mut Parser, words: &[Text]) -> Answer {
-        let name = words.get(1).ok_or_else(|| cat!("'errorfiles' needs the name of an http-errors section"))?;
-        let section = parser.config.error_sections.iter().find(|section| section.0 == *name);
-        let replies = section.ok_or_else(|| cat!("no http-errors section is named '", name, "'"))?.1.clone();
-        let mut wanted = Vec::new();
-        for word in &words[2..] {
-            wanted.push(number(word, 200, 599).ok_or_else(|| cat!("'", word, "' is no status"))? as u16);
-        }
-        let chosen = replies.into_iter().filter(|reply| wanted.is_empty() || wanted.contains(&reply.status));
-        parser.proxy().errors.extend(chosen);
-        Ok(())
-    }
-
-    fn http_error(parser: &mut Parser, words: &[Text]) -> Answer {
-        let (reply, rest) = reply(parser, &words[1..], 0)?;
-        if reply.status == 0 || !rest.is_empty() {
-            return Err(cat!("'http-error' needs 'status' and takes no condition"));
-        }
-        add_error(parser, reply)
-    }
-
-    // ---- rules -------------------------------------------------------------
-
-    /// Reads `[status N] [content-type T] [string S | ...] [hdr N F]*`; what
-    /// follows is given back. Without a payload an error's own text is taken.
-    fn reply<'w>(parser: &Parser, words: &'w [Text], status: u16) -> Result<(Reply, &'w [Text]), Text> {
-        let mut status = status;
-        let mut body = None;
-        let mut content_type: Option<Text> = None;
-        let mut fields = Vec::new();
-        let mut whole: Option<Reply> = None;
-        let mut rest = words;
-        while let Some((word, after)) = rest.split_first() {
-            if word == b"if" || word == b"unless" {
-                break;
-            }
-            let value = after.first().ok_or_else(|| cat!("'", word, "' needs a value"))?;
-            let mut used = 1;
-            match word.as_slice() {
-                b"status" | b"deny_status" => {
-                    status = number(value, 200, 599)
-                        .ok_or_else(|| cat!("status '", value, "' is not from 200 to 599"))?
-                        as u16;
-                }
-                b"content-type" => content_type = Some(value.clone()),
-                b"string" => body = Some(Body::Bytes(value.clone())),
-                b"file" => body = Some(Body::Bytes(read_file(value)?)),
-                b"lf-string" => body = Some(Body::Format(parser.format(value)?)),
-                b"lf-file" => body = Some(Body::Format(parser.format(&read_file(value)?)?)),
-                b"errorfile" => {
-                    whole = Some(Reply::from_file(&read_file(value)?).map_err(|why| cat!("'", value, "' : ", why))?);
-                }
-                b"hdr" => {
-                    let format = after.get(1).ok_or_else(|| cat!("'hdr' needs a name and a value"))?;
-                    if value.is_empty() || !value.iter().all(|&byte| http::is_token(byte)) {
-                        return Err(cat!("'", value, "' is no header name"));
-                    }
-                    fields.push((value.to_ascii_lowercase(), parser.field(format)?));
-                    used = 2;
-                }
-                _ => return Err(cat!("unexpected '", word, "'")),
-            }
-            rest = &after[used..];
-        }
-        if content_type.is_some() && body.is_none() {
-            return Err(cat!("'content-type' needs a payload"));
-        }
-        let mut reply = match (whole, body) {
-            (Some(whole), _) => whole,
-            (None, Some(body)) => Reply::new(status, body),
-            // a return without payload is empty, an error has its own text
-            (None, None) if matches!(status, 0 | 200 | 204) => Reply::new(status, Body::Bytes(Vec::new())),
-            (None, None) => {
-                match parser.current.iter().flat_map(|proxy| &proxy.errors).rfind(|reply| reply.status == status) {
-                    Some(own) => own.clone(),
-                    None => Reply::standard(status),
-                }
-            }
-        };
-        if let Some(content_type) = content_type {
-            reply.after.push((b"content-type".to_vec(), parser.field(&content_type)?));
-        }
-        reply.before.append(&mut fields);
-        let reply = reply.prepare();
-        if reply.size() + HEAD_ROOM > parser.config.bufsize {
-            return Err(cat!("the answer is too large for 'tune.bufsize'"));
-        }
-        Ok((reply, rest))
-    }
-
-    /// `http-request ACTION ... [if|unless ...]`
-    fn http_request(parser: &mut Parser, words: &[Text]) -> Answer {
-        let args = &words[2..];
-        let (action, rest) = match words[1].as_slice() {
-            b"allow" => (Action::Allow, args),
-            b"reject" => (Action::Reject, args),
-            b"deny" => reply(parser, args, 403).map(|(reply, rest)| (Action::Deny(reply), rest))?,
-            b"tarpit" => reply(parser, args, 500).map(|(reply, rest)| (Action::Tarpit(reply), rest))?,
-            b"return" => reply(parser, args, 200).map(|(reply, rest)| (Action::Return(reply), rest))?,
-            b"redirect" => redirection(parser, args).map(|(reply, rest)| (Action::Return(reply), rest))?,
-            b"auth" => match args {
-                [word, realm, rest @ ..] if word == b"realm" => (Action::Return(challenge(&shown(realm)?)), rest),
-                _ => (Action::Return(challenge(&parser.proxy().name.clone())), args),
-            },
-            _ => match args {
-                [service, rest @ ..] if service == b"prometheus-exporter" => (Action::Metrics, rest),
-                _ => return Err(cat!("'use-service' knows 'prometheus-exporter' only")),
-            },
-        };
-        let condition = parser.condition(rest)?;
-        let rules = &mut parser.proxy().rules;
-        rules.push(Rule { action, condition });
-        if rules.len() > MAX_RULES { Err(cat!("there are more than 1024 rules")) } else { Ok(()) }
-    }
-
-    /// The old `redirect ...` line: behind all http-request rules.
-    fn redirect(parser: &mut Parser, words: &[Text]) -> Answer {
-        let (reply, rest) = redirection(parser, &words[1..])?;
-        let condition = parser.condition(rest)?;
-        parser.proxy().redirects.push(Rule { action: Action::Return(reply), condition });
-        Ok(())
-    }
-
-    /// `location|prefix|scheme U [code N] [set-cookie C] [clear-cookie C] [drop-query]`
-    fn redirection<'w>(parser: &Parser, words: &'w [Text]) -> Result<(Reply, &'w [Text]), Text> {
-        let (mut status, mut cookie, mut drop_query) = (302, None, false);
-        let mut target: Option<(&Text, &Text)> = None;
-        let mut rest = words;
-        while let Some((word, after)) = rest.split_first() {
-            if word == b"if" || word == b"unless" {
-                break;
-            }
-            rest = after;
-            if word == b"drop-query" {
-                drop_query = true;
-                continue;
-            }
-            let (value, after) = after.split_first().ok_or_else(|| cat!("'", word, "' needs a value"))?;
-            match word.as_slice() {
-                b"location" | b"prefix" | b"scheme" => target = Some((word, value)),
-                b"code" => {
-                    status = number(value, 301, 308)
-                        .filter(|code| [301, 302, 303, 307, 308].contains(code))
-                        .unwrap_or(0) as u16;
-                }
-                b"set-cookie" => cookie = Some(cat!(value, "; path=/;")),
-                b"clear-cookie" => cookie = Some(cat!(value, "; path=/; Max-Age=0;")),
-                _ => return Err(cat!("unexpected '", word, "' of a redirect")),
-            }
-            rest = after;
-        }
-        let (kind, value) = target.ok_or_else(|| cat!("a redirect needs 'location', 'prefix' or 'scheme'"))?;
-        if status == 0 {
-            return Err(cat!("the code of a redirect is 301, 302, 303, 307 or 308"));
-        }
-        let path = if drop_query { Fetch::Path } else { Fetch::PathQuery };
-        let location = match kind.as_slice() {
-            b"location" => parser.field(value)?,
-            b"prefix" if value == b"/" => Format::default().then(path),
-            b"prefix" => parser.field(value)?.then(path),
-            _ => parser.field(&cat!(value, "://"))?.then(Fetch::Lines(b"host".to_vec())).then(path),
-        };
-        Ok((Reply::redirect(status, location, cookie.as_deref()), rest))
-    }
-
-    // ---- stats -------------------------------------------------------------
-
-    fn stats(parser: &mut Parser, words: &[Text]) -> Answer {
-        let args = &words[2..];
-        let value = || args.first().ok_or_else(|| cat!("'stats ", words[1], "' needs an argument"));
-        // anything of stats implies 'enable'
-        let mut stats = parser.proxy().stats.take().unwrap_or_else(Stats::new);
-        let node = parser.config.node.clone();
-        let answer = match words[1].as_slice() {
-            b"enable" => Ok(()),
-            b"uri" => value().map(|uri| stats.uri.clone_from(uri)),
-            b"refresh" => time(words, "s").map(|time| stats.refresh = time.map_or(0, |ms| ms.div_ceil(1000))),
-            b"auth" => value().and_then(|word| {
-                let (user, password) = http::split_at_byte(word, b':');
-                stats.users.push((user.to_vec(), password.to_vec()));
-                if user.is_empty() { Err(cat!("'stats auth' needs 'user:password'")) } else { Ok(()) }
-            }),
-            b"realm" => value().and_then(|realm| shown(realm).map(|realm| stats.realm = realm)),
-            b"hide-version" => Ok(stats.hide_version = true),
-            b"show-legends" => Ok(stats.legends = true),
-            b"show-node" => shown(args.first().unwrap_or(&node)).map(|node| stats.node = Some(node)),
-            b"show-desc" => {
-                let own = parser.config.description.clone();
-                let text = if args.is_empty() { own } else { args.join(&b' ') };
-                shown(&text).map(|text| stats.description = Some(text))
-            }
-            b"scope" => value().map(|name| stats.scope.push(name.clone())),
-            _ => stats_rule(parser, args, &stats.realm).map(|rule| stats.rules.push(rule)),
-        };
-        parser.proxy().stats = Some(stats);
-        answer
-    }
-
-    /// `stats http-request allow|deny|auth [realm R] [if|unless ...]`
-    fn stats_rule(parser: &mut Parser, args: &[Text], realm: &[u8]) -> Result<Rule, Text> {
-        let (action, rest) = match args {
-            [word, rest @ ..] if word == b"allow" => (Action::Allow, rest),
-            [word, rest @ ..] if word == b"deny" => (Action::Deny(Reply::standard(403)), rest),
-            [word, name, realm, rest @ ..] if word == b"auth" && name == b"realm" => {
-                (Action::Return(challenge(realm)), rest)
-            }
-            [word, rest @ ..] if word == b"auth" => (Action::Return(challenge(realm)), rest),
-            _ => return Err(cat!("'stats http-request' needs allow, deny or auth")),
-        };
-        Ok(Rule { action, condition: parser.condition(rest)? })
-    }
 }
 
 /// Conditions, fetches, format strings and replies: compiled once at start,
 /// evaluated on every request without allocating. Calls http and out only.
 mod rules {
     use crate::http::{self, Request};
-    use crate::out::Out;
-    use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-
-    pub type Text = Vec<u8>;
+    use crate::out::{Out, Text};
+    use std::net::{IpAddr, SocketAddr};
 
     /// Longest `user:password` of a request, decoded, in bytes.
     const MAX_CREDENTIALS: usize = 192;
@@ -4479,7 +3712,7 @@ mod rules {
     }
 
     /// What became of a request: for logs and for format strings.
-    #[derive(Clone, Copy)]
+    #[derive(Clone, Copy, Default)]
     pub struct Outcome {
         /// -1 where nothing was answered.
         pub status: i32,
@@ -4489,31 +3722,18 @@ mod rules {
         pub flags: &'static str,
         /// What stands for the server: `<NOSRV>`, `<STATS>`, `<PROMEX>`.
         pub server: &'static str,
-        /// Milliseconds to get the request, -1 where there was none, and in all.
+        /// Milliseconds to get the request (-1 where it had no answer of ours),
+        /// to wait for a server (-1 for none), and in all.
         pub request_ms: i64,
-        pub waited_ms: i64,
+        pub server_ms: i64,
         pub total_ms: i64,
-    }
-
-    impl Outcome {
-        /// Of a request that is being answered, as far as it is known.
-        pub const PENDING: Self = Self {
-            status: 0,
-            bytes_in: 0,
-            bytes_out: 0,
-            flags: "LR--",
-            server: "<NOSRV>",
-            request_ms: 0,
-            waited_ms: -1,
-            total_ms: 0,
-        };
     }
 
     /// All that a fetch or a format string may look at.
     pub struct Scene<'a> {
         /// None for what could not be parsed.
         pub request: Option<&'a Request<'a, 'a>>,
-        pub frontend: &'a [u8],
+        pub frontend: Text,
         pub peer: SocketAddr,
         pub local: SocketAddr,
         pub started: Wall,
@@ -4523,11 +3743,10 @@ mod rules {
         /// Requests that this process has seen.
         pub requests: u64,
         pub userlists: &'a [Userlist],
-        pub node: &'a [u8],
+        pub node: Text,
     }
 
     /// A `userlist` section with its clear-text passwords.
-    #[derive(Clone, Default)]
     pub struct Userlist {
         pub name: Text,
         pub users: Vec<(Text, Text)>,
@@ -4535,69 +3754,62 @@ mod rules {
 
     // ---- fetches -----------------------------------------------------------
 
-    #[derive(Clone, Debug)]
-    pub enum Fetch {
+    pub enum Sample<'a> {
         Bool(bool),
-        Base,
-        Destination,
-        DestinationPort,
-        Frontend,
-        /// Comma-separated values of a field.
-        Values(Text),
-        /// Whole lines of a field.
-        Lines(Text),
-        Count(Text),
-        Authenticated(usize),
-        Method,
-        Path,
-        PathQuery,
-        Query,
-        Version,
-        Source,
-        SourcePort,
-        Url,
-        Param(Text),
+        Int(i64),
+        Ip(IpAddr),
+        Text(&'a [u8]),
+    }
+    use Sample::{Bool, Int, Ip};
+
+    /// Shows each sample to a visitor until it says true; tells whether it did.
+    type See<'s, 'a> = &'s mut dyn FnMut(Sample<'a>) -> bool;
+    type Samples = for<'s, 'a> fn(&Scene<'a>, Text, See<'s, 'a>) -> bool;
+
+    /// A fetch and its argument.
+    #[derive(Clone, Copy)]
+    pub struct Fetch {
+        samples: Samples,
+        argument: Text,
     }
 
-    /// What a fetch yields, which decides how it is matched by default.
-    #[derive(Clone, Copy, PartialEq, Eq)]
-    pub enum Kind {
-        Bool,
-        Int,
-        Ip,
-        Text,
-    }
+    /// Names of a fetch, how it is matched where nothing else is said, whether
+    /// it needs an argument, whether HAProxy has ACL suffixes (`_beg`...) for
+    /// it, and the fetch itself.
+    pub type FetchLine = (&'static str, How, bool, bool, Samples);
 
-    /// Name, kind, whether an argument is needed, whether the ACL suffixes
-    /// (`_beg` and its like) exist for it in HAProxy, and the fetch itself.
-    pub type FetchLine = (&'static str, Kind, bool, bool, fn(Text) -> Fetch);
-
+    #[rustfmt::skip]
     pub const FETCHES: &[FetchLine] = &[
-        ("always_false", Kind::Bool, false, false, |_| Fetch::Bool(false)),
-        ("always_true", Kind::Bool, false, false, |_| Fetch::Bool(true)),
-        ("base", Kind::Text, false, true, |_| Fetch::Base),
-        ("dst", Kind::Ip, false, false, |_| Fetch::Destination),
-        ("dst_port", Kind::Int, false, false, |_| Fetch::DestinationPort),
-        ("fe_name", Kind::Text, false, false, |_| Fetch::Frontend),
-        ("hdr", Kind::Text, true, true, Fetch::Values),
-        ("hdr_cnt", Kind::Int, true, false, Fetch::Count),
-        ("hdr_val", Kind::Int, true, false, Fetch::Values),
-        ("http_auth", Kind::Bool, true, false, |_| Fetch::Authenticated(0)),
-        ("method", Kind::Text, false, false, |_| Fetch::Method),
-        ("path", Kind::Text, false, true, |_| Fetch::Path),
-        ("pathq", Kind::Text, false, false, |_| Fetch::PathQuery),
-        ("query", Kind::Text, false, false, |_| Fetch::Query),
-        ("req.fhdr", Kind::Text, true, false, Fetch::Lines),
-        ("req.hdr", Kind::Text, true, false, Fetch::Values),
-        ("req.hdr_cnt", Kind::Int, true, false, Fetch::Count),
-        ("req.ver", Kind::Text, false, false, |_| Fetch::Version),
-        ("req_ver", Kind::Text, false, false, |_| Fetch::Version),
-        ("src", Kind::Ip, false, false, |_| Fetch::Source),
-        ("src_port", Kind::Int, false, false, |_| Fetch::SourcePort),
-        ("ssl_fc", Kind::Bool, false, false, |_| Fetch::Bool(false)),
-        ("url", Kind::Text, false, true, |_| Fetch::Url),
-        ("url_param", Kind::Text, true, false, Fetch::Param),
-        ("urlp", Kind::Text, true, true, Fetch::Param),
+        ("always_false ssl_fc", How::Bool, false, false, |_, _, see| see(Bool(false))),
+        ("always_true", How::Bool, false, false, |_, _, see| see(Bool(true))),
+        ("dst", How::Ip, false, false, |scene, _, see| see(Ip(scene.local.ip().to_canonical()))),
+        ("dst_port", How::Int, false, false, |scene, _, see| see(Int(scene.local.port().into()))),
+        ("fe_name", How::Exact, false, false, |scene, _, see| see(Sample::Text(scene.frontend))),
+        ("hdr req.hdr", How::Exact, true, true, |scene, name, see| {
+            scene.request.is_some_and(|r| r.fields(name).flat_map(http::list).any(|value| see(Sample::Text(value))))
+        }),
+        ("hdr_cnt req.hdr_cnt", How::Int, true, false, |scene, name, see| {
+            see(Int(scene.request.map_or(0, |r| r.fields(name).flat_map(http::list).count() as i64)))
+        }),
+        ("http_auth", How::Bool, true, false, |scene, name, see| {
+            let list = scene.userlists.iter().find(|list| list.name == name);
+            see(Bool(list.zip(scene.request).is_some_and(|(list, request)| authenticated(request, &list.users))))
+        }),
+        ("method", How::Exact, false, false, |scene, _, see| part(scene, see, |r| r.method)),
+        ("path", How::Exact, false, true, |scene, _, see| part(scene, see, |r| r.path())),
+        ("pathq", How::Exact, false, false, |scene, _, see| part(scene, see, |r| r.local())),
+        ("query", How::Exact, false, false, |scene, _, see| part(scene, see, |r| r.query())),
+        ("req.ver req_ver", How::Exact, false, false, |scene, _, see| part(scene, see, |r| &r.version[5..])),
+        ("src", How::Ip, false, false, |scene, _, see| see(Ip(scene.peer.ip().to_canonical()))),
+        ("src_port", How::Int, false, false, |scene, _, see| see(Int(scene.peer.port().into()))),
+        ("url", How::Exact, false, true, |scene, _, see| part(scene, see, |r| r.target)),
+        ("url_param urlp", How::Exact, true, true, |scene, name, see| {
+            let Some(request) = scene.request else { return false };
+            request.query().split(|&byte| byte == b'&').any(|pair| {
+                let (key, value) = http::split_at_byte(pair, b'=');
+                key == name && see(Sample::Text(value))
+            })
+        }),
     ];
 
     /// ACLs that are there without being declared.
@@ -4617,107 +3829,48 @@ mod rules {
         ("METH_TRACE", "method TRACE"),
     ];
 
-    enum Sample<'a> {
-        Bool(bool),
-        Int(i64),
-        Ip(IpAddr),
-        Text(&'a [u8]),
+    fn part<'s, 'a>(scene: &Scene<'a>, see: See<'s, 'a>, of: fn(&'a Request<'a, 'a>) -> &'a [u8]) -> bool {
+        scene.request.is_some_and(|request| see(Sample::Text(of(request))))
     }
 
     impl Fetch {
-        /// Compiles `name` or `name(argument)`; the name of the fetch's line
-        /// comes first, a suffix such as `beg` last.
-        fn compile(word: &[u8], lists: &[Userlist]) -> Result<(Fetch, Kind, Text), Text> {
+        /// Compiles `name`, `name(argument)` or `name_suffix(argument)`; gives
+        /// how it is matched too, and whether a suffix said so.
+        fn compile(word: Text, lists: &[Userlist]) -> Result<(Self, How, bool), Text> {
             let (name, rest) = http::split_at_byte(word, b'(');
-            let argument = rest.strip_suffix(b")");
-            if name.len() < word.len() && argument.is_none() {
-                return Err(cat!("converters and what follows the ')' in '", word, "' are not supported"));
+            let argument = rest.strip_suffix(b")").unwrap_or(b"");
+            if name.len() < word.len() && !rest.ends_with(b")") || argument.contains(&b',') {
+                return Err(bad(word, "is not supported : one argument in '()', and no converters"));
             }
-            let argument = argument.unwrap_or(b"");
-            let exact = FETCHES.iter().find(|line| line.0.as_bytes() == name);
-            let (line, suffix) = match exact {
-                Some(line) => (line, &b""[..]),
+            let named = |line: &&FetchLine, name: &[u8]| line.0.split(' ').any(|word| word.as_bytes() == name);
+            let (line, how) = match FETCHES.iter().find(|line| named(line, name)) {
+                Some(line) => (line, None),
                 None => {
-                    let cut = name.iter().rposition(|&byte| byte == b'_').unwrap_or(name.len());
-                    let derived = FETCHES.iter().find(|line| line.3 && line.0.as_bytes() == &name[..cut]);
-                    match derived {
-                        Some(line) => (line, &name[cut + 1..]),
-                        None => return Err(cat!("unknown fetch '", name, "'")),
-                    }
+                    let cut = name.iter().rposition(|&byte| byte == b'_').unwrap_or(0);
+                    let line = FETCHES.iter().find(|line| line.3 && named(line, &name[..cut]));
+                    let how = How::named(&name[name.len().min(cut + 1)..]);
+                    (line.filter(|_| how.is_some()).ok_or_else(|| bad(name, "is an unknown fetch or match"))?, how)
                 }
             };
             if line.2 == argument.is_empty() {
-                let what = if line.2 { "needs an argument in '()'" } else { "takes no argument" };
-                return Err(cat!("fetch '", line.0, "' ", what));
+                return Err(bad(word, if line.2 { "needs an argument in '()'" } else { "takes no argument" }));
             }
-            if argument.contains(&b',') {
-                return Err(cat!("fetch '", line.0, "' takes one argument here"));
+            if name == b"http_auth" && !lists.iter().any(|list| list.name == argument) {
+                return Err(bad(argument, "is no userlist that stands before this line"));
             }
-            let fetch = match (line.4)(argument.to_vec()) {
-                Fetch::Authenticated(_) => match lists.iter().position(|list| list.name == argument) {
-                    Some(list) => Fetch::Authenticated(list),
-                    None => return Err(cat!("no userlist '", argument, "' stands before this line")),
-                },
-                fetch => fetch,
-            };
-            Ok((fetch, line.1, suffix.to_vec()))
-        }
-
-        /// Calls `see` with each sample until it says true; tells whether it did.
-        fn samples<'a>(&'a self, scene: &Scene<'a>, see: &mut dyn FnMut(Sample<'a>) -> bool) -> bool {
-            let text = |bytes: &'a [u8]| Sample::Text(bytes);
-            match self {
-                Fetch::Bool(value) => return see(Sample::Bool(*value)),
-                Fetch::Frontend => return see(text(scene.frontend)),
-                Fetch::Source => return see(Sample::Ip(scene.peer.ip().to_canonical())),
-                Fetch::SourcePort => return see(Sample::Int(scene.peer.port().into())),
-                Fetch::Destination => return see(Sample::Ip(scene.local.ip().to_canonical())),
-                Fetch::DestinationPort => return see(Sample::Int(scene.local.port().into())),
-                _ => {}
-            }
-            let Some(request) = scene.request else { return false };
-            match self {
-                Fetch::Method => see(text(request.method)),
-                Fetch::Path => see(text(request.path())),
-                Fetch::PathQuery => see(text(request.local())),
-                Fetch::Query => see(text(request.query())),
-                Fetch::Url => see(text(request.target)),
-                Fetch::Version => see(text(&request.version[5..])),
-                Fetch::Values(name) => request.fields(name).any(|value| http::list(value).any(|v| see(text(v)))),
-                Fetch::Lines(name) => request.fields(name).any(|value| see(text(value))),
-                Fetch::Count(name) => {
-                    let count = request.fields(name).flat_map(http::list).count();
-                    see(Sample::Int(count as i64))
-                }
-                Fetch::Param(name) => {
-                    let mut pairs = request.query().split(|&byte| byte == b'&');
-                    pairs.any(|pair| {
-                        let (key, value) = http::split_at_byte(pair, b'=');
-                        key == name && see(text(value))
-                    })
-                }
-                Fetch::Authenticated(list) => see(Sample::Bool(authenticated(request, &scene.userlists[*list].users))),
-                // a copy of host and path would be needed: matched in two parts
-                Fetch::Base => see(text(request.path())),
-                _ => false,
-            }
+            Ok((Self { samples: line.4, argument }, how.unwrap_or(line.1), how.is_some()))
         }
 
         /// Writes the sample; of several, the last, as HAProxy does.
         fn write(&self, scene: &Scene, out: &mut Out) {
-            if let Fetch::Base = self
-                && let Some(request) = scene.request
-            {
-                out.put(request.fields(b"host").last().unwrap_or(b""));
-            }
             let mark = out.len();
-            self.samples(scene, &mut |sample| {
+            (self.samples)(scene, self.argument, &mut |sample| {
                 out.truncate(mark);
                 match sample {
-                    Sample::Bool(value) => out.num(u8::from(value)),
-                    Sample::Int(value) => out.num(value),
-                    Sample::Ip(ip) => address(ip, out),
-                    Sample::Text(text) => out.put(text),
+                    Bool(value) => drop(out.num(u8::from(value))),
+                    Int(value) => drop(out.num(value)),
+                    Ip(ip) => address(ip, out),
+                    Sample::Text(text) => drop(out.put(text)),
                 }
                 false
             });
@@ -4728,24 +3881,17 @@ mod rules {
     /// (RFC 7617). Every password is compared in full: time tells nothing.
     pub fn authenticated(request: &Request, users: &[(Text, Text)]) -> bool {
         let mut buffer = [0; MAX_CREDENTIALS];
-        let Some(value) = request.fields(b"authorization").next() else { return false };
-        let (scheme, code) = http::split_at_byte(value, b' ');
-        if !scheme.eq_ignore_ascii_case(b"basic") {
-            return false;
-        }
+        let (scheme, code) = http::split_at_byte(request.fields(b"authorization").next().unwrap_or(b""), b' ');
         let Some(credentials) = base64(code.trim_ascii(), &mut buffer) else { return false };
         let (user, password) = http::split_at_byte(credentials, b':');
-        users
-            .iter()
-            .fold(false, |found, (name, wanted)| found | (same_secret(name, user) & same_secret(wanted, password)))
+        let same = |one: &(Text, Text)| same_secret(one.0, user) & same_secret(one.1, password);
+        scheme.eq_ignore_ascii_case(b"basic") && users.iter().fold(false, |found, one| found | same(one))
     }
 
     /// Compares in a time that depends on the length of `given` alone.
     fn same_secret(wanted: &[u8], given: &[u8]) -> bool {
-        let mut differ = wanted.len() ^ given.len();
-        for (at, &byte) in given.iter().enumerate() {
-            differ |= usize::from(byte ^ wanted.get(at).copied().unwrap_or(0));
-        }
+        let bytes = given.iter().enumerate().map(|(at, &byte)| byte ^ wanted.get(at).copied().unwrap_or(0));
+        let differ = bytes.fold(wanted.len() ^ given.len(), |differ, byte| differ | usize::from(byte));
         std::hint::black_box(differ) == 0
     }
 
@@ -4773,30 +3919,25 @@ mod rules {
         Some(&buffer[..len])
     }
 
-    /// An IP address as text, without the formatting machinery of std.
+    /// An IP address as text (RFC 5952), without the formatting code of std.
     pub fn address(ip: IpAddr, out: &mut Out) {
         match ip.to_canonical() {
             IpAddr::V4(v4) => {
                 for (at, octet) in v4.octets().into_iter().enumerate() {
-                    out.put(if at == 0 { "" } else { "." });
-                    out.num(octet);
+                    out.put(if at == 0 { "" } else { "." }).num(octet);
                 }
             }
             IpAddr::V6(v6) => {
                 let words = v6.segments();
-                // the longest run of zeros becomes "::" (RFC 5952 §4.2)
-                let runs = (0..8).map(|at| (words[at..].iter().take_while(|&&word| word == 0).count(), 8 - at));
-                let (length, from_end) = runs.max().unwrap_or((0, 8));
-                let run = if length > 1 { 8 - from_end..8 - from_end + length } else { 8..8 };
+                // the longest run of zeros, the first of equals, becomes "::" (§4.2)
+                let run = |at: usize| words[at..].iter().take_while(|&&word| word == 0).count();
+                let (length, from_end) = (0..8).map(|at| (run(at), 8 - at)).max().unwrap_or((0, 0));
+                let zeros = if length > 1 { 8 - from_end..8 - from_end + length } else { 9..9 };
                 for (at, word) in words.into_iter().enumerate() {
-                    if run.contains(&at) {
-                        out.put(if at == run.start { "::" } else { "" });
-                        continue;
-                    }
-                    out.put(if at == 0 || at == run.end && at != 8 { "" } else { ":" });
-                    let digits = (16 - word.leading_zeros() as usize).div_ceil(4).max(1);
-                    for shift in (0..digits).rev() {
-                        out.put([b"0123456789abcdef"[usize::from(word >> (4 * shift) & 15)]]);
+                    if zeros.contains(&at) {
+                        out.put(if at == zeros.start { "::" } else { "" });
+                    } else {
+                        out.put(if at == 0 || at == zeros.end { "" } else { ":" }).hex(word.into());
                     }
                 }
             }
@@ -4805,8 +3946,8 @@ mod rules {
 
     // ---- matches and conditions --------------------------------------------
 
-    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-    enum How {
+    #[derive(Clone, Copy, PartialEq, Eq)]
+    pub enum How {
         Exact,
         Begins,
         Ends,
@@ -4822,21 +3963,30 @@ mod rules {
         Bool,
     }
 
-    const HOWS: &[(&str, How)] = &[
-        ("str", How::Exact),
-        ("beg", How::Begins),
-        ("end", How::Ends),
-        ("sub", How::Contains),
-        ("dir", How::Directory),
-        ("dom", How::Domain),
-        ("len", How::Length),
-        ("int", How::Int),
-        ("ip", How::Ip),
-        ("found", How::Found),
-        ("bool", How::Bool),
-    ];
+    impl How {
+        fn named(name: &[u8]) -> Option<Self> {
+            Some(match name {
+                b"str" => Self::Exact,
+                b"beg" => Self::Begins,
+                b"end" => Self::Ends,
+                b"sub" => Self::Contains,
+                b"dir" => Self::Directory,
+                b"dom" => Self::Domain,
+                b"len" => Self::Length,
+                b"int" => Self::Int,
+                b"ip" => Self::Ip,
+                b"found" => Self::Found,
+                b"bool" => Self::Bool,
+                _ => return None,
+            })
+        }
 
-    #[derive(Clone, Debug)]
+        fn delimits(self, byte: u8) -> bool {
+            matches!(byte, b'/' | b'?') || self == Self::Domain && matches!(byte, b'.' | b':')
+        }
+    }
+
+    #[derive(Clone, Copy)]
     enum Pattern {
         Text(Text),
         Range(i64, i64),
@@ -4844,7 +3994,7 @@ mod rules {
     }
 
     /// One line of an ACL: a fetch and what to compare it with.
-    #[derive(Clone, Debug)]
+    #[derive(Clone)]
     pub struct Test {
         fetch: Fetch,
         how: How,
@@ -4853,14 +4003,14 @@ mod rules {
     }
 
     /// A named ACL, or an anonymous one between braces, whose name is empty.
-    #[derive(Clone, Debug)]
+    #[derive(Clone)]
     pub struct Acl {
         pub name: Text,
         pub tests: Vec<Test>,
     }
 
     /// `if` or `unless`, alternatives of terms that hold together.
-    #[derive(Clone, Debug)]
+    #[derive(Clone)]
     pub struct Condition {
         unless: bool,
         /// Each term: negated, and which ACL.
@@ -4869,135 +4019,84 @@ mod rules {
 
     impl Test {
         /// Compiles `fetch [-i] [-m how] [-f file] [--] pattern...`.
-        pub fn compile(words: &[Text], lists: &[Userlist]) -> Result<Test, Text> {
-            let Some((first, mut rest)) = words.split_first() else {
-                return Err(cat!("a fetch is missing"));
-            };
-            let (fetch, kind, suffix) = Fetch::compile(first, lists)?;
-            let by_name = |name: &[u8]| HOWS.iter().find(|how| how.0.as_bytes() == name).map(|how| how.1);
-            let mut how = match kind {
-                Kind::Bool => How::Bool,
-                Kind::Int => How::Int,
-                Kind::Ip => How::Ip,
-                Kind::Text => How::Exact,
-            };
-            if !suffix.is_empty() {
-                how = by_name(&suffix)
-                    .ok_or_else(|| cat!("unknown fetch '", first, "': no match '_", suffix, "' is supported"))?;
-            }
-            let mut test = Test { fetch, how, fold_case: false, patterns: Vec::new() };
-            let mut texts: Vec<Text> = Vec::new();
-            while let Some((flag, after)) = rest.split_first()
-                && flag.starts_with(b"-")
-            {
+        pub fn compile(words: &[Text], lists: &[Userlist]) -> Result<Self, Text> {
+            let (&first, mut rest) = words.split_first().ok_or_else(|| cat!("a fetch is missing"))?;
+            let (fetch, how, _) = Fetch::compile(first, lists)?;
+            let mut test = Self { fetch, how, fold_case: false, patterns: Vec::new() };
+            while let [flag @ [b'-', ..], after @ ..] = rest {
                 rest = after;
-                let value = after.first().cloned().unwrap_or_default();
-                match flag.as_slice() {
-                    b"-i" => test.fold_case = true,
-                    b"--" => break,
-                    b"-n" => {}
-                    b"-m" => {
-                        test.how =
-                            by_name(&value).ok_or_else(|| cat!("match method '", value, "' is not supported"))?;
-                        rest = &after[1..];
+                match (*flag, after) {
+                    (b"-i", _) => test.fold_case = true,
+                    (b"--", _) => break,
+                    (b"-m", [how, after @ ..]) => {
+                        test.how = How::named(how).ok_or_else(|| bad(how, "is no match that is supported"))?;
+                        rest = after;
                     }
-                    b"-f" => {
-                        let name = String::from_utf8_lossy(&value).into_owned();
-                        let file = std::fs::read(name)
-                            .map_err(|why| cat!("cannot read patterns from '", value, "' : ", why.to_string()))?;
-                        let lines = file.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii);
-                        texts.extend(lines.filter(|line| !line.is_empty() && line[0] != b'#').map(<[u8]>::to_vec));
-                        rest = &after[1..];
+                    (b"-f", [file, after @ ..]) => {
+                        let text = crate::sys::read_file(file)?;
+                        let lines = text.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii);
+                        for line in lines.filter(|line| !line.is_empty() && line[0] != b'#') {
+                            test.add(line, b"eq")?;
+                        }
+                        rest = after;
                     }
-                    _ => return Err(cat!("flag '", flag, "' of an ACL is not supported")),
+                    _ => return Err(bad(flag, "is no flag of an ACL that is supported")),
                 }
             }
-            texts.extend_from_slice(rest);
-            test.take_patterns(&texts)?;
-            let none_needed = matches!(test.how, How::Found | How::Bool);
-            if test.patterns.is_empty() && !none_needed {
-                return Err(cat!("'", first, "' has no pattern to match"));
+            let mut operator: Text = b"eq";
+            for word in rest {
+                match *word {
+                    b"eq" | b"ge" | b"gt" | b"le" | b"lt" if matches!(test.how, How::Int | How::Length) => {
+                        operator = word
+                    }
+                    _ => test.add(word, operator)?,
+                }
+            }
+            if test.patterns.is_empty() && !matches!(test.how, How::Found | How::Bool) {
+                return Err(bad(first, "has no pattern to match"));
             }
             Ok(test)
         }
 
-        fn take_patterns(&mut self, texts: &[Text]) -> Result<(), Text> {
-            let mut operator: &[u8] = b"eq";
-            for text in texts {
-                let bad = || cat!("'", text, "' is no pattern for this match");
-                self.patterns.push(match self.how {
-                    How::Int | How::Length => {
-                        if matches!(text.as_slice(), b"eq" | b"ge" | b"gt" | b"le" | b"lt") {
-                            operator = text;
-                            continue;
-                        }
-                        let (low, high) = http::split_at_byte(text, b':');
-                        let low = integer(low).ok_or_else(bad)?;
-                        let high = if text.contains(&b':') { integer(high).ok_or_else(bad)? } else { low };
-                        match operator {
-                            b"ge" => Pattern::Range(low, i64::MAX),
-                            b"gt" => Pattern::Range(low + 1, i64::MAX),
-                            b"le" => Pattern::Range(i64::MIN, high),
-                            b"lt" => Pattern::Range(i64::MIN, high - 1),
-                            _ => Pattern::Range(low, high),
-                        }
-                    }
-                    How::Ip => network(text).ok_or_else(bad)?,
-                    How::Bool | How::Found => return Err(cat!("'", text, "' : this match takes no pattern")),
-                    How::Directory | How::Domain => {
-                        let trim = text.iter().skip_while(|&&b| self.delimits(b)).copied().collect::<Text>();
-                        let keep = trim.iter().rposition(|&b| !self.delimits(b)).map_or(0, |at| at + 1);
-                        Pattern::Text(trim[..keep].to_vec())
-                    }
-                    _ => Pattern::Text(text.clone()),
-                });
-            }
+        fn add(&mut self, text: Text, operator: Text) -> Result<(), Text> {
+            let pattern = match self.how {
+                How::Int | How::Length => range(text, operator),
+                How::Ip => network(text),
+                How::Bool | How::Found => None,
+                How::Directory | How::Domain => {
+                    let inner = |&byte: &u8| !self.how.delimits(byte);
+                    let start = text.iter().position(inner).unwrap_or(text.len());
+                    let end = text.iter().rposition(inner).map_or(start, |at| at + 1);
+                    Some(Pattern::Text(&text[start..end]))
+                }
+                _ => Some(Pattern::Text(text)),
+            };
+            self.patterns.push(pattern.ok_or_else(|| bad(text, "is no pattern for this match"))?);
             Ok(())
         }
 
-        fn delimits(&self, byte: u8) -> bool {
-            match self.how {
-                How::Directory => matches!(byte, b'/' | b'?'),
-                _ => matches!(byte, b'/' | b'?' | b'.' | b':'),
-            }
-        }
-
         fn holds(&self, scene: &Scene) -> bool {
-            if let (Fetch::Base, Some(request)) = (&self.fetch, scene.request) {
-                return self.base_holds(request);
-            }
-            self.fetch.samples(scene, &mut |sample| self.matches(&sample))
-        }
-
-        /// `base` is host and path in a row, which stand nowhere in one piece.
-        fn base_holds(&self, request: &Request) -> bool {
-            let mut joined = [0; 1024];
-            let mut out = Out::new(&mut joined, 0);
-            out.put(request.fields(b"host").last().unwrap_or(b""));
-            out.put(request.path());
-            !out.full && self.matches(&Sample::Text(out.written()))
-        }
-
-        fn matches(&self, sample: &Sample) -> bool {
-            match (self.how, sample) {
+            (self.fetch.samples)(scene, self.fetch.argument, &mut |sample| match (self.how, sample) {
                 (How::Found, _) => true,
-                (How::Bool, Sample::Bool(value)) => *value,
-                (How::Bool, Sample::Int(value)) => *value != 0,
+                (How::Bool, Bool(value)) => value,
+                (How::Bool, Int(value)) => value != 0,
                 (How::Bool, Sample::Text(text)) => integer(text).is_some_and(|value| value != 0),
-                (How::Int, Sample::Int(value)) => self.in_range(*value),
-                (How::Int, Sample::Text(text)) => integer(text).is_some_and(|value| self.in_range(value)),
-                (How::Length, Sample::Text(text)) => self.in_range(text.len() as i64),
-                (How::Ip, Sample::Ip(ip)) => self.in_network(*ip),
-                (How::Ip, Sample::Text(text)) => parse_ip(text).is_some_and(|ip| self.in_network(ip)),
-                (_, Sample::Text(text)) => self.patterns.iter().any(|pattern| match pattern {
-                    Pattern::Text(pattern) => self.text_matches(text, pattern),
-                    _ => false,
-                }),
-                _ => false,
-            }
+                (_, Int(value)) => self.any(|pattern| in_range(pattern, value)),
+                (_, Ip(ip)) => self.any(|pattern| in_network(pattern, ip)),
+                (How::Int, Sample::Text(text)) => integer(text).is_some_and(|value| self.any(|p| in_range(p, value))),
+                (How::Length, Sample::Text(text)) => self.any(|pattern| in_range(pattern, text.len() as i64)),
+                (How::Ip, Sample::Text(text)) => parse_ip(text).is_some_and(|ip| self.any(|p| in_network(p, ip))),
+                (_, Sample::Text(text)) => self.any(|pattern| self.text_matches(text, pattern)),
+                (_, Bool(_)) => false,
+            })
         }
 
-        fn text_matches(&self, text: &[u8], pattern: &[u8]) -> bool {
+        fn any(&self, matches: impl FnMut(&Pattern) -> bool) -> bool {
+            self.patterns.iter().any(matches)
+        }
+
+        fn text_matches(&self, text: &[u8], pattern: &Pattern) -> bool {
+            let Pattern::Text(pattern) = *pattern else { return false };
             let same = |part: &[u8]| if self.fold_case { part.eq_ignore_ascii_case(pattern) } else { part == pattern };
             let length = pattern.len();
             if text.len() < length {
@@ -5010,31 +4109,52 @@ mod rules {
                 How::Contains => length == 0 || text.windows(length).any(same),
                 _ => (0..=text.len() - length).any(|at| {
                     same(&text[at..at + length])
-                        && (at == 0 || self.delimits(text[at - 1]))
-                        && text.get(at + length).is_none_or(|&byte| self.delimits(byte))
+                        && (at == 0 || self.how.delimits(text[at - 1]))
+                        && text.get(at + length).is_none_or(|&byte| self.how.delimits(byte))
                 }),
             }
         }
+    }
 
-        fn in_range(&self, value: i64) -> bool {
-            self.patterns
-                .iter()
-                .any(|pattern| matches!(pattern, Pattern::Range(low, high) if (*low..=*high).contains(&value)))
-        }
+    /// `5`, `1:5`, or an operator and a number.
+    fn range(text: &[u8], operator: Text) -> Option<Pattern> {
+        let (low, high) = http::split_at_byte(text, b':');
+        let low = integer(low)?;
+        let high = if text.contains(&b':') { integer(high)? } else { low };
+        Some(match operator {
+            b"ge" => Pattern::Range(low, i64::MAX),
+            b"gt" => Pattern::Range(low.saturating_add(1), i64::MAX),
+            b"le" => Pattern::Range(i64::MIN, high),
+            b"lt" => Pattern::Range(i64::MIN, high.saturating_sub(1)),
+            _ => Pattern::Range(low, high),
+        })
+    }
 
-        fn in_network(&self, ip: IpAddr) -> bool {
-            self.patterns.iter().any(|pattern| match (pattern, ip) {
-                (Pattern::Net(IpAddr::V4(net), bits), IpAddr::V4(ip)) => {
-                    let shift = 32 - u32::from(*bits);
-                    u64::from(u32::from(*net)) >> shift == u64::from(u32::from(ip)) >> shift
-                }
-                (Pattern::Net(IpAddr::V6(net), bits), IpAddr::V6(ip)) => {
-                    let shift = 128 - u32::from(*bits);
-                    u128::from(*net).checked_shr(shift) == u128::from(ip).checked_shr(shift)
-                }
-                _ => false,
-            })
-        }
+    fn in_range(pattern: &Pattern, value: i64) -> bool {
+        matches!(pattern, Pattern::Range(low, high) if (*low..=*high).contains(&value))
+    }
+
+    /// `address`, `address/bits`, or `address/mask` for IPv4.
+    fn network(text: &[u8]) -> Option<Pattern> {
+        let (address, bits) = http::split_at_byte(text, b'/');
+        let ip = parse_ip(address)?;
+        let most = if ip.is_ipv4() { 32 } else { 128 };
+        let bits = match (bits, parse_ip(bits)) {
+            (b"", _) => most,
+            (_, Some(IpAddr::V4(mask))) => u32::from(mask).leading_ones().into(),
+            (digits, _) => integer(digits)?,
+        };
+        (0..=most).contains(&bits).then_some(Pattern::Net(ip, bits as u8))
+    }
+
+    fn in_network(pattern: &Pattern, ip: IpAddr) -> bool {
+        let Pattern::Net(net, bits) = *pattern else { return false };
+        let (net, ip, width) = match (net, ip) {
+            (IpAddr::V4(net), IpAddr::V4(ip)) => (u32::from(net).into(), u32::from(ip).into(), 32),
+            (IpAddr::V6(net), IpAddr::V6(ip)) => (u128::from(net), u128::from(ip), 128),
+            _ => return false,
+        };
+        (net ^ ip).checked_shr(width - u32::from(bits)).is_none_or(|differ| differ == 0)
     }
 
     fn integer(text: &[u8]) -> Option<i64> {
@@ -5045,57 +4165,44 @@ mod rules {
         std::str::from_utf8(text).ok()?.parse().ok()
     }
 
-    /// `address` or `address/bits`, or `address/mask` for IPv4.
-    fn network(text: &[u8]) -> Option<Pattern> {
-        let (address, bits) = http::split_at_byte(text, b'/');
-        let ip = parse_ip(address).or_else(|| (address == b"localhost").then_some(Ipv4Addr::LOCALHOST.into()))?;
-        let most = if ip.is_ipv4() { 32 } else { 128 };
-        let bits = match (bits, parse_ip(bits)) {
-            (b"", _) => most,
-            (_, Some(IpAddr::V4(mask))) => u32::from(mask).leading_ones().into(),
-            (digits, _) => integer(digits)?,
-        };
-        (0..=most).contains(&bits).then_some(Pattern::Net(ip, bits as u8))
+    /// A message about one word.
+    pub fn bad(word: &[u8], what: &str) -> Text {
+        cat!("'", word, "' ", what)
     }
 
     impl Condition {
         /// Compiles `if|unless term...`; anonymous ACLs are added to `acls`.
         pub fn compile(words: &[Text], acls: &mut Vec<Acl>, lists: &[Userlist]) -> Result<Self, Text> {
-            let unless = words[0] == b"unless";
-            let mut any = vec![Vec::new()];
+            let (mut any, mut all) = (Vec::new(), Vec::new());
             let mut negate = false;
             let mut rest = &words[1..];
             while let Some((word, after)) = rest.split_first() {
                 rest = after;
-                let name = word.trim_ascii_start();
-                let bangs = name.iter().take_while(|&&byte| byte == b'!').count();
+                let bangs = word.iter().take_while(|&&byte| byte == b'!').count();
                 negate ^= bangs % 2 == 1;
-                let name = &name[bangs..];
-                match name {
+                let acl = match &word[bangs..] {
                     b"" => continue,
-                    b"or" | b"||" => {
-                        any.push(Vec::new());
+                    b"or" | b"||" if !all.is_empty() => {
+                        any.push(std::mem::take(&mut all));
                         continue;
                     }
                     b"{" => {
                         let end =
-                            rest.iter().position(|word| word == b"}").ok_or_else(|| cat!("'{' without its '}'"))?;
-                        let test = Test::compile(&rest[..end], lists)?;
+                            rest.iter().position(|word| *word == b"}").ok_or_else(|| cat!("'{' without its '}'"))?;
+                        acls.push(Acl { name: b"", tests: vec![Test::compile(&rest[..end], lists)?] });
                         rest = &rest[end + 1..];
-                        acls.push(Acl { name: Vec::new(), tests: vec![test] });
-                        any.last_mut().into_iter().for_each(|all| all.push((negate, acls.len() - 1)));
+                        acls.len() - 1
                     }
-                    _ => {
-                        let at = find_acl(name, acls, lists)?;
-                        any.last_mut().into_iter().for_each(|all| all.push((negate, at)));
-                    }
-                }
+                    name => find_acl(name, acls, lists)?,
+                };
+                all.push((negate, acl));
                 negate = false;
             }
-            if negate || any.iter().any(Vec::is_empty) {
-                return Err(cat!("the condition after '", words[0], "' is not complete"));
+            if negate || all.is_empty() {
+                return Err(bad(words[0], "is followed by no complete condition"));
             }
-            Ok(Self { unless, any })
+            any.push(all);
+            Ok(Self { unless: words[0] == b"unless", any })
         }
 
         pub fn holds(&self, acls: &[Acl], scene: &Scene) -> bool {
@@ -5104,122 +4211,72 @@ mod rules {
         }
     }
 
-    fn find_acl(name: &[u8], acls: &mut Vec<Acl>, lists: &[Userlist]) -> Result<usize, Text> {
+    fn find_acl(name: Text, acls: &mut Vec<Acl>, lists: &[Userlist]) -> Result<usize, Text> {
         if let Some(at) = acls.iter().position(|acl| acl.name == name) {
             return Ok(at);
         }
-        let Some(line) = PREDEFINED.iter().find(|line| line.0.as_bytes() == name) else {
-            return Err(cat!("no such ACL : '", name, "'"));
-        };
-        let words: Vec<Text> = line.1.split(' ').map(|word| word.as_bytes().to_vec()).collect();
-        acls.push(Acl { name: name.to_vec(), tests: vec![Test::compile(&words, lists)?] });
+        let line =
+            PREDEFINED.iter().find(|line| line.0.as_bytes() == name).ok_or_else(|| bad(name, "is no such ACL"))?;
+        let words: Vec<Text> = line.1.split(' ').map(str::as_bytes).collect();
+        acls.push(Acl { name, tests: vec![Test::compile(&words, lists)?] });
         Ok(acls.len() - 1)
     }
 
     // ---- format strings ----------------------------------------------------
 
+    type Field = fn(&Scene, &mut Out);
+
     /// Aliases of a format string that mean something here.
+    #[rustfmt::skip]
     const FIELDS: &[(&str, Field)] = &[
-        ("B", Field::BytesOut),
-        ("CC", Field::Dash),
-        ("CS", Field::Dash),
-        ("H", Field::Node),
-        ("HM", Field::Method),
-        ("HP", Field::Path),
-        ("HPO", Field::Path),
-        ("HQ", Field::Query),
-        ("HU", Field::Target),
-        ("HV", Field::Version),
-        ("ST", Field::Status),
-        ("T", Field::GmtDate),
-        ("TR", Field::RequestTime),
-        ("Ta", Field::TotalTime),
-        ("Tc", Field::ServerTime),
-        ("Th", Field::Zero),
-        ("Ti", Field::Zero),
-        ("Tl", Field::LocalDate),
-        ("Tq", Field::RequestTime),
-        ("Tr", Field::ServerTime),
-        ("Ts", Field::Seconds),
-        ("Tt", Field::TotalTime),
-        ("Tw", Field::WaitTime),
-        ("U", Field::BytesIn),
-        ("ac", Field::Connections),
-        ("b", Field::Frontend),
-        ("bc", Field::Zero),
-        ("bq", Field::Zero),
-        ("ci", Field::ClientIp),
-        ("cp", Field::ClientPort),
-        ("f", Field::Frontend),
-        ("fc", Field::FrontendConnections),
-        ("fi", Field::FrontendIp),
-        ("fp", Field::FrontendPort),
-        ("ft", Field::Frontend),
-        ("hr", Field::Nothing),
-        ("hs", Field::Nothing),
-        ("ms", Field::Millis),
-        ("pid", Field::Pid),
-        ("r", Field::Line),
-        ("rc", Field::Zero),
-        ("rt", Field::Requests),
-        ("s", Field::Server),
-        ("sc", Field::Zero),
-        ("sq", Field::Zero),
-        ("t", Field::Date),
-        ("tr", Field::Date),
-        ("trg", Field::GmtDate),
-        ("trl", Field::LocalDate),
-        ("ts", Field::ShortFlags),
-        ("tsc", Field::Flags),
+        ("B", |scene, out| { out.num(scene.outcome.bytes_out); }),
+        ("CC CS", |_, out| { out.put("-"); }),
+        ("H", |scene, out| { out.put(scene.node); }),
+        ("HM", |scene, out| escape(scene, |request| request.method, out)),
+        ("HP HPO", |scene, out| escape(scene, |request| request.path(), out)),
+        ("HQ", |scene, out| {
+            if scene.request.is_some_and(|request| !request.query().is_empty()) {
+                out.put("?");
+                escape(scene, |request| request.query(), out);
+            }
+        }),
+        ("HU", |scene, out| escape(scene, |request| request.target, out)),
+        ("HV", |scene, out| escape(scene, |request| request.version, out)),
+        ("ST", |scene, out| { out.num(scene.outcome.status); }),
+        ("T Tl trg trl", |scene, out| date(scene.started, false, out)),
+        ("TR Tq", |scene, out| { out.num(scene.outcome.request_ms); }),
+        ("Ta Tt", |scene, out| { out.num(scene.outcome.total_ms); }),
+        ("Tc Tr Tw", |scene, out| { out.num(scene.outcome.server_ms); }),
+        ("Th Ti bc bq rc sc sq", |_, out| { out.put("0"); }),
+        ("Ts", |scene, out| { out.num(scene.started.seconds); }),
+        ("U", |scene, out| { out.num(scene.outcome.bytes_in); }),
+        ("ac", |scene, out| { out.num(scene.connections.0); }),
+        ("b f ft", |scene, out| { out.put(scene.frontend); }),
+        ("ci", |scene, out| address(scene.peer.ip(), out)),
+        ("cp", |scene, out| { out.num(scene.peer.port()); }),
+        ("fc", |scene, out| { out.num(scene.connections.1); }),
+        ("fi", |scene, out| address(scene.local.ip(), out)),
+        ("fp", |scene, out| { out.num(scene.local.port()); }),
+        ("hr hs", |_, _| {}),
+        ("ms", |scene, out| { out.padded(scene.started.millis, 3); }),
+        ("pid", |_, out| { out.num(std::process::id()); }),
+        ("r", |scene, out| escape(scene, |request| request.line, out)),
+        ("rt", |scene, out| { out.num(scene.requests); }),
+        ("s", |scene, out| { out.put(scene.outcome.server); }),
+        ("t tr", |scene, out| date(scene.started, true, out)),
+        ("ts", |scene, out| { out.put(&scene.outcome.flags[..2]); }),
+        ("tsc", |scene, out| { out.put(scene.outcome.flags); }),
     ];
 
     /// `option httplog`, in its own language.
-    pub const HTTPLOG: &str =
-        "%ci:%cp [%tr] %ft %b/%s %TR/%Tw/%Tc/%Tr/%Ta %ST %B %CC %CS %tsc %ac/%fc/%bc/%sc/%rc %sq/%bq %{+Q}r";
+    pub const HTTPLOG: Text =
+        b"%ci:%cp [%tr] %ft %b/%s %TR/%Tw/%Tc/%Tr/%Ta %ST %B %CC %CS %tsc %ac/%fc/%bc/%sc/%rc %sq/%bq %{+Q}r";
     /// `option tcplog`.
-    pub const TCPLOG: &str = "%ci:%cp [%t] %ft %b/%s %Tw/%Tc/%Tt %B %ts %ac/%fc/%bc/%sc/%rc %sq/%bq";
-    /// What is logged without either option: who connected where.
-    pub const CONNECTION_LOG: &str = "Connect from %ci:%cp to %fi:%fp (%f/HTTP)";
+    pub const TCPLOG: Text = b"%ci:%cp [%t] %ft %b/%s %Tw/%Tc/%Tt %B %ts %ac/%fc/%bc/%sc/%rc %sq/%bq";
+    /// What is logged without either option, once for each connection.
+    pub const CONNECTION_LOG: Text = b"Connect from %ci:%cp to %fi:%fp (%f/HTTP)";
 
-    #[derive(Clone, Copy, Debug)]
-    enum Field {
-        BytesIn,
-        BytesOut,
-        ClientIp,
-        ClientPort,
-        Connections,
-        Dash,
-        Date,
-        Flags,
-        Frontend,
-        FrontendConnections,
-        FrontendIp,
-        FrontendPort,
-        GmtDate,
-        Line,
-        LocalDate,
-        Method,
-        Millis,
-        Node,
-        Nothing,
-        Path,
-        Pid,
-        Query,
-        RequestTime,
-        Requests,
-        Seconds,
-        Server,
-        ServerTime,
-        ShortFlags,
-        Status,
-        Target,
-        TotalTime,
-        Version,
-        WaitTime,
-        Zero,
-    }
-
-    #[derive(Clone, Debug)]
+    #[derive(Clone, Copy)]
     enum Piece {
         Literal(Text),
         /// Blanks of a log format: one, never two in a row.
@@ -5229,110 +4286,104 @@ mod rules {
     }
 
     /// A compiled format string.
-    #[derive(Clone, Debug, Default)]
+    #[derive(Clone, Default)]
     pub struct Format(Vec<Piece>);
 
     impl Format {
         /// A format that is the text itself.
-        pub fn literal(text: &[u8]) -> Self {
-            Self(vec![Piece::Literal(text.to_vec())])
+        pub fn literal(text: Text) -> Self {
+            Self(vec![Piece::Literal(text)])
         }
 
         /// Adds what a fetch yields.
-        pub fn then(mut self, fetch: Fetch) -> Self {
-            self.0.push(Piece::Fetch(fetch, false));
-            self
+        pub fn then(mut self, fetch: Text) -> Result<Self, Text> {
+            self.0.push(Piece::Fetch(Fetch::compile(fetch, &[])?.0, false));
+            Ok(self)
         }
 
         /// Compiles a format string; `log` merges blanks, as log-format does.
-        pub fn compile(text: &[u8], log: bool, lists: &[Userlist]) -> Result<Self, Text> {
+        pub fn compile(text: Text, log: bool, lists: &[Userlist]) -> Result<Self, Text> {
             let mut pieces = Vec::new();
-            let mut literal = Vec::new();
-            let mut quoted_all = false;
+            let mut quote_all = false;
             let mut rest = text;
-            while let Some((&byte, after)) = rest.split_first() {
-                rest = after;
-                if byte == b' ' && log {
-                    flush(&mut literal, &mut pieces);
+            while !rest.is_empty() {
+                let plain = rest.iter().take_while(|&&byte| byte != b'%' && (byte != b' ' || !log)).count();
+                if plain > 0 {
+                    pieces.push(Piece::Literal(&rest[..plain]));
+                    rest = &rest[plain..];
+                } else if rest[0] == b' ' {
                     pieces.push(Piece::Blank);
-                    rest = &rest[rest.iter().take_while(|&&byte| byte == b' ').count()..];
-                    continue;
-                }
-                if byte != b'%' || rest.first() == Some(&b'%') {
-                    literal.push(byte);
-                    // "%%" is a percent sign
-                    rest = &rest[usize::from(byte == b'%')..];
-                    continue;
-                }
-                flush(&mut literal, &mut pieces);
-                let mut quoted = quoted_all;
-                if let Some(flags) = rest.strip_prefix(b"{") {
-                    let (flags, after) = http::split_at_byte(flags, b'}');
+                    rest = rest.trim_ascii_start();
+                } else if let Some(after) = rest.strip_prefix(b"%%") {
+                    pieces.push(Piece::Literal(b"%"));
                     rest = after;
-                    quoted = match flags {
-                        b"+Q" => true,
-                        b"-Q" => false,
-                        _ => {
-                            return Err(cat!(
-                                "flags '%{",
-                                flags,
-                                "}' of a format string are not supported, only +Q and -Q"
-                            ));
-                        }
-                    };
-                }
-                if let Some(expression) = rest.strip_prefix(b"[") {
-                    let (expression, after) = http::split_at_byte(expression, b']');
-                    if after.is_empty() && !rest.ends_with(b"]") {
-                        return Err(cat!("'%[' without its ']'"));
-                    }
-                    rest = after;
-                    let (fetch, _, suffix) = Fetch::compile(expression, lists)?;
-                    if !suffix.is_empty() {
-                        return Err(cat!("unknown fetch '", expression, "'"));
-                    }
-                    pieces.push(Piece::Fetch(fetch, quoted));
-                    continue;
-                }
-                let length = rest.iter().take_while(|byte| byte.is_ascii_alphabetic()).count();
-                let name = &rest[..length];
-                rest = &rest[length..];
-                if name == b"o" {
-                    quoted_all = quoted;
-                    continue;
-                }
-                match FIELDS.iter().find(|field| field.0.as_bytes() == name) {
-                    Some(field) => pieces.push(Piece::Field(field.1, quoted)),
-                    None => return Err(cat!("'%", name, "' is not supported in a format string")),
+                } else {
+                    rest = Self::alias(&rest[1..], &mut quote_all, &mut pieces, lists)?;
                 }
             }
-            flush(&mut literal, &mut pieces);
             Ok(Self(pieces))
+        }
+
+        /// Compiles what follows a `%`: `[fetch]` or an alias, flags before it.
+        fn alias(
+            mut rest: Text,
+            quote_all: &mut bool,
+            pieces: &mut Vec<Piece>,
+            lists: &[Userlist],
+        ) -> Result<Text, Text> {
+            let mut quote = *quote_all;
+            if let Some(flags) = rest.strip_prefix(b"{") {
+                let (flags, after) = http::split_at_byte(flags, b'}');
+                quote = match flags {
+                    b"+Q" => true,
+                    b"-Q" => false,
+                    _ => return Err(bad(flags, "is no flag of a format string that is supported : +Q or -Q")),
+                };
+                rest = after;
+            }
+            if let Some(expression) = rest.strip_prefix(b"[") {
+                let end =
+                    expression.iter().position(|&byte| byte == b']').ok_or_else(|| cat!("'%[' without its ']'"))?;
+                let (fetch, _, suffix) = Fetch::compile(&expression[..end], lists)?;
+                if suffix {
+                    return Err(bad(&expression[..end], "is an unknown fetch"));
+                }
+                pieces.push(Piece::Fetch(fetch, quote));
+                return Ok(&expression[end + 1..]);
+            }
+            let (name, after) = rest.split_at(rest.iter().take_while(|byte| byte.is_ascii_alphabetic()).count());
+            if name == b"o" {
+                *quote_all = quote;
+                return Ok(after);
+            }
+            let found = FIELDS.iter().find(|field| field.0.split(' ').any(|word| word.as_bytes() == name));
+            let field = found.ok_or_else(|| cat!("'%", name, "' is not supported in a format string"))?;
+            pieces.push(Piece::Field(field.1, quote));
+            Ok(after)
         }
 
         /// The text, where nothing in it depends on a request.
         fn fixed(&self) -> Option<Text> {
-            let mut text = Vec::new();
-            for piece in &self.0 {
-                match piece {
-                    Piece::Literal(literal) => text.extend_from_slice(literal),
-                    _ => return None,
-                }
-            }
-            Some(text)
+            let texts = self.0.iter().map(|piece| match piece {
+                Piece::Literal(text) => Some(*text),
+                _ => None,
+            });
+            texts.collect::<Option<Vec<Text>>>().map(|texts| crate::out::join(&texts))
         }
 
         pub fn write(&self, scene: &Scene, out: &mut Out) {
             let mut blank = true;
             for piece in &self.0 {
                 let mark = out.len();
+                let quoted = matches!(piece, Piece::Field(_, true) | Piece::Fetch(_, true));
+                out.put(if quoted { "\"" } else { "" });
                 match piece {
-                    Piece::Literal(text) => out.put(text),
-                    Piece::Blank if blank => {}
-                    Piece::Blank => out.put(" "),
-                    Piece::Field(field, quoted) => quote(*quoted, out, |out| field.write(scene, out)),
-                    Piece::Fetch(fetch, quoted) => quote(*quoted, out, |out| fetch.write(scene, out)),
+                    Piece::Literal(text) => drop(out.put(text)),
+                    Piece::Blank => drop(out.put(if blank { "" } else { " " })),
+                    Piece::Field(field, _) => field(scene, out),
+                    Piece::Fetch(fetch, _) => fetch.write(scene, out),
                 }
+                out.put(if quoted { "\"" } else { "" });
                 if out.len() > mark {
                     blank = matches!(piece, Piece::Blank);
                 }
@@ -5340,70 +4391,10 @@ mod rules {
         }
     }
 
-    fn flush(literal: &mut Text, pieces: &mut Vec<Piece>) {
-        if !literal.is_empty() {
-            pieces.push(Piece::Literal(std::mem::take(literal)));
-        }
-    }
-
-    fn quote(quoted: bool, out: &mut Out, write: impl FnOnce(&mut Out)) {
-        let mark = if quoted { "\"" } else { "" };
-        out.put(mark);
-        write(out);
-        out.put(mark);
-    }
-
-    impl Field {
-        fn write(self, scene: &Scene, out: &mut Out) {
-            let outcome = &scene.outcome;
-            let bad = b"<BADREQ>";
-            let request = scene.request;
-            match self {
-                Field::BytesIn => out.num(outcome.bytes_in),
-                Field::BytesOut => out.num(outcome.bytes_out),
-                Field::ClientIp => address(scene.peer.ip(), out),
-                Field::ClientPort => out.num(scene.peer.port()),
-                Field::Connections => out.num(scene.connections.0),
-                Field::Dash => out.put("-"),
-                Field::Date => date(scene.started, true, "", out),
-                Field::Flags => out.put(outcome.flags),
-                Field::Frontend => out.put(scene.frontend),
-                Field::FrontendConnections => out.num(scene.connections.1),
-                Field::FrontendIp => address(scene.local.ip(), out),
-                Field::FrontendPort => out.num(scene.local.port()),
-                Field::GmtDate | Field::LocalDate => date(scene.started, false, " +0000", out),
-                Field::Line => escape(request.map_or(bad, |r| r.line), out),
-                Field::Method => escape(request.map_or(bad, |r| r.method), out),
-                Field::Millis => out.padded(scene.started.millis, 3),
-                Field::Node => out.put(scene.node),
-                Field::Nothing => {}
-                Field::Path => escape(request.map_or(bad, |r| r.path()), out),
-                Field::Pid => out.num(std::process::id()),
-                Field::Query => {
-                    let query = request.map_or(&b""[..], |r| r.query());
-                    out.put(if query.is_empty() { "" } else { "?" });
-                    escape(query, out);
-                }
-                Field::RequestTime => out.num(outcome.request_ms),
-                Field::Requests => out.num(scene.requests),
-                Field::Seconds => out.num(scene.started.seconds),
-                Field::Server => out.put(outcome.server),
-                Field::ServerTime => out.num(if outcome.server == "<NOSRV>" { -1 } else { 0 }),
-                Field::ShortFlags => out.put(&outcome.flags[..2]),
-                Field::Status => out.num(outcome.status),
-                Field::Target => escape(request.map_or(bad, |r| r.target), out),
-                Field::TotalTime => out.num(outcome.total_ms),
-                Field::Version => escape(request.map_or(bad, |r| r.version), out),
-                Field::WaitTime => out.num(outcome.waited_ms),
-                Field::Zero => out.put("0"),
-            }
-        }
-    }
-
     /// Text of a client in a log: a quote, a control character or a byte
     /// beyond ASCII is written as `#` and two hexadecimal digits.
-    fn escape(text: &[u8], out: &mut Out) {
-        for &byte in text {
+    fn escape(scene: &Scene, of: for<'a> fn(&'a Request<'a, 'a>) -> &'a [u8], out: &mut Out) {
+        for &byte in scene.request.map_or(&b"<BADREQ>"[..], of) {
             if byte.is_ascii_graphic() && !b"\"#{|}".contains(&byte) || byte == b' ' {
                 out.put([byte]);
             } else {
@@ -5413,53 +4404,36 @@ mod rules {
         }
     }
 
-    pub const MONTHS: &[u8; 36] = b"JanFebMarAprMayJunJulAugSepOctNovDec";
-
-    /// Year, month (1 to 12) and day of a count of days since 1970.
-    pub fn civil(days: u64) -> (u32, u32, u32) {
+    /// `23/Nov/2026:11:34:17.942`, or with ` +0000` in place of the
+    /// milliseconds; always in UTC.
+    fn date(wall: Wall, millis: bool, out: &mut Out) {
+        let (days, second) = (wall.seconds / 86_400, (wall.seconds % 86_400) as u32);
         // eras of 400 years that begin on the 1st of March, so that the leap
         // day is a year's last
-        let shifted = days + 719_468;
-        let (era, day) = (shifted / 146_097, shifted % 146_097);
+        let (era, day) = ((days + 719_468) / 146_097, (days + 719_468) % 146_097);
         let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
         let day = day - (365 * year + year / 4 - year / 100);
         let month = (5 * day + 2) / 153;
-        let date = day - (153 * month + 2) / 5 + 1;
-        let month = if month < 10 { month + 3 } else { month - 9 };
-        ((era * 400 + year + u64::from(month <= 2)) as u32, month as u32, date as u32)
-    }
-
-    /// `23/Nov/2026:11:34:17.942`, in UTC.
-    fn date(wall: Wall, millis: bool, zone: &str, out: &mut Out) {
-        let (year, month, day) = civil(wall.seconds / 86_400);
-        out.padded(day, 2);
-        out.put("/");
-        out.put(&MONTHS[month as usize * 3 - 3..month as usize * 3]);
-        out.put("/");
-        out.num(year);
-        out.put(":");
-        clock(wall, out);
+        out.padded((day - (153 * month + 2) / 5 + 1) as u32, 2);
+        let months = b"/Mar/Apr/May/Jun/Jul/Aug/Sep/Oct/Nov/Dec/Jan/Feb/";
+        out.put(&months[month as usize * 4..month as usize * 4 + 5]);
+        out.num(era * 400 + year + u64::from(month >= 10));
+        for part in [second / 3600, second / 60 % 60, second % 60] {
+            out.put(":");
+            out.padded(part, 2);
+        }
         if millis {
             out.put(".");
             out.padded(wall.millis, 3);
+        } else {
+            out.put(" +0000");
         }
-        out.put(zone);
-    }
-
-    /// `11:34:17`
-    pub fn clock(wall: Wall, out: &mut Out) {
-        let second = (wall.seconds % 86_400) as u32;
-        out.padded(second / 3600, 2);
-        out.put(":");
-        out.padded(second / 60 % 60, 2);
-        out.put(":");
-        out.padded(second % 60, 2);
     }
 
     // ---- replies -----------------------------------------------------------
 
     /// What the answer says of the connection after it (RFC 9112 §9.3).
-    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+    #[derive(Clone, Copy, PartialEq, Eq)]
     pub enum Persistence {
         Keep,
         /// Kept for a client that has to be told so.
@@ -5477,30 +4451,23 @@ mod rules {
         }
     }
 
-    #[derive(Clone, Debug)]
-    pub enum Body {
-        Bytes(Text),
-        Format(Format),
-    }
-
     /// A configured or built-in answer.
-    #[derive(Clone, Debug)]
+    #[derive(Clone)]
     pub struct Reply {
         pub status: u16,
-        /// `HTTP/1.1 200 OK`
-        line: Text,
+        phrase: Text,
         /// Header fields before and behind the length.
         pub before: Vec<(Text, Format)>,
         pub after: Vec<(Text, Format)>,
-        pub body: Body,
-        /// Status line and fields, where no field depends on the request.
-        head: Option<Text>,
+        pub body: Format,
+        /// Head and body, where nothing depends on the request.
+        fixed: Option<(Text, Text)>,
     }
 
     impl Reply {
-        pub fn new(status: u16, body: Body) -> Self {
-            let line = cat!("HTTP/1.1 ", itoa::Buffer::new().format(status), " ", http::reason(status).0, "\r\n");
-            Self { status, line, before: Vec::new(), after: Vec::new(), body, head: None }
+        pub fn new(status: u16, body: Format) -> Self {
+            let phrase = http::reason(status).0.as_bytes();
+            Self { status, phrase, before: Vec::new(), after: Vec::new(), body, fixed: None }
         }
 
         /// The built-in answer for an error, or for a monitor's 200.
@@ -5508,87 +4475,79 @@ mod rules {
             let (phrase, sentence) = http::reason(status);
             let title = cat!(itoa::Buffer::new().format(status), " ", phrase);
             let body = cat!("<!doctype html><title>", title, "</title><h1>", title, "</h1><p>", sentence, "</p>\n");
-            let mut reply = Self::new(status, Body::Bytes(body));
-            reply.fixed_field("cache-control", b"no-cache");
-            reply.fixed_field("content-type", b"text/html");
-            reply.prepare()
+            Self::new(status, Format::literal(body))
+                .with(b"cache-control", b"no-cache")
+                .with(b"content-type", b"text/html")
         }
 
         /// A redirection to where `location` says.
-        pub fn redirect(status: u16, location: Format, cookie: Option<&[u8]>) -> Self {
-            let mut reply = Self::new(status, Body::Bytes(Vec::new()));
-            reply.after.push((b"location".to_vec(), location));
+        pub fn redirect(status: u16, location: Format, cookie: Option<Text>) -> Self {
+            let mut reply = Self::new(status, Format::default());
+            reply.after.push((b"location", location));
             if status == 302 {
-                reply.fixed_field("cache-control", b"no-cache");
+                reply = reply.with(b"cache-control", b"no-cache");
             }
             if let Some(cookie) = cookie {
-                reply.fixed_field("set-cookie", cookie);
+                reply = reply.with(b"set-cookie", cookie);
             }
-            reply.prepare()
+            reply
+        }
+
+        /// A challenge (RFC 7617 §2).
+        pub fn challenge(realm: Text) -> Self {
+            Self::standard(401).with(b"www-authenticate", cat!("Basic realm=\"", realm, "\""))
         }
 
         /// Reads a whole answer as it stands in an `errorfile`.
-        pub fn from_file(text: &[u8]) -> Result<Self, Text> {
+        pub fn from_file(text: Text) -> Result<Self, Text> {
             let mut slots = [http::EMPTY_HEADER; http::MAX_HEADERS];
             let mut response = httparse::Response::new(&mut slots);
-            let Ok(httparse::Status::Complete(length)) = response.parse(text) else {
-                return Err(cat!("it holds no whole HTTP/1 answer"));
+            let length = match response.parse(text) {
+                Ok(httparse::Status::Complete(length)) => length,
+                _ => return Err(cat!("the file holds no whole HTTP/1 answer")),
             };
-            let mut reply = Self::new(response.code.unwrap_or(0), Body::Bytes(text[length..].to_vec()));
-            if !(200..600).contains(&reply.status) {
-                return Err(cat!("its status is not from 200 to 599"));
-            }
-            let phrase = response.reason.unwrap_or("");
-            reply.line = cat!("HTTP/1.1 ", itoa::Buffer::new().format(reply.status), " ", phrase, "\r\n");
+            let mut reply = Self::new(response.code.unwrap_or(500), Format::literal(&text[length..]));
+            reply.phrase = response.reason.unwrap_or("").as_bytes();
             for field in response.headers {
-                let name = field.name.to_ascii_lowercase();
+                let name: Text = cat!(field.name.to_ascii_lowercase());
                 // how the answer is framed is this server's affair
-                if !matches!(name.as_str(), "content-length" | "transfer-encoding" | "connection") {
-                    reply.fixed_field(&name, field.value);
+                if !matches!(name, b"content-length" | b"transfer-encoding" | b"connection") {
+                    reply = reply.with(name, cat!(field.value));
                 }
             }
-            Ok(reply.prepare())
+            Ok(reply)
         }
 
-        pub fn fixed_field(&mut self, name: &str, value: &[u8]) {
-            self.after.push((name.as_bytes().to_vec(), Format::literal(value)));
+        pub fn with(mut self, name: Text, value: Text) -> Self {
+            self.after.push((name, Format::literal(value)));
+            self
         }
 
-        /// Puts together at start what does not depend on a request.
-        pub fn prepare(mut self) -> Self {
-            if let Body::Format(format) = &self.body
-                && let Some(text) = format.fixed()
-            {
-                self.body = Body::Bytes(text);
-            }
-            self.head = None;
-            let Body::Bytes(body) = &self.body else { return self };
-            let mut head = self.line.clone();
-            let fixed = |head: &mut Text, fields: &[(Text, Format)]| {
-                fields.iter().try_for_each(|(name, value)| {
-                    *head = cat!(*head, name, ": ", value.fixed()?, "\r\n");
-                    Some(())
-                })
-            };
-            if fixed(&mut head, &self.before).is_none() {
-                return self;
+        /// Puts together at start what does not depend on a request. Gives the
+        /// bytes that are known.
+        pub fn prepare(&mut self) -> usize {
+            self.fixed = self.fix();
+            let body = self.body.fixed().map_or(0, <[u8]>::len);
+            body + self.fixed.map_or(0, |fixed| fixed.0.len())
+        }
+
+        fn fix(&self) -> Option<(Text, Text)> {
+            let body = self.body.fixed()?;
+            let mut head = self.status_line();
+            for (name, value) in &self.before {
+                head = cat!(head, name, ": ", value.fixed()?, "\r\n");
             }
             if self.has_length() {
                 head = cat!(head, "content-length: ", itoa::Buffer::new().format(body.len()), "\r\n");
             }
-            if fixed(&mut head, &self.after).is_some() {
-                self.head = Some(head);
+            for (name, value) in &self.after {
+                head = cat!(head, name, ": ", value.fixed()?, "\r\n");
             }
-            self
+            Some((head, body))
         }
 
-        /// Bytes of it that are known at start.
-        pub fn size(&self) -> usize {
-            let body = match &self.body {
-                Body::Bytes(body) => body.len(),
-                Body::Format(_) => 0,
-            };
-            body + self.head.as_ref().map_or(0, Vec::len)
+        fn status_line(&self) -> Text {
+            cat!("HTTP/1.1 ", itoa::Buffer::new().format(self.status), " ", self.phrase, "\r\n")
         }
 
         /// 204 and 304 have no body and no length (RFC 9110 §8.6).
@@ -5599,69 +4558,56 @@ mod rules {
         /// Writes the answer. It is whole unless `out` is full afterwards.
         pub fn write(&self, scene: &Scene, head_only: bool, persistence: Persistence, out: &mut Out) {
             let with_body = !head_only && self.has_length();
-            if let (Some(head), Body::Bytes(body)) = (&self.head, &self.body) {
-                out.put(head);
-                out.put(persistence.field());
-                out.put("\r\n");
-                if with_body {
-                    out.put(body);
-                }
+            if let Some((head, body)) = self.fixed {
+                out.put(head).put(persistence.field()).put("\r\n").put(if with_body { body } else { b"" });
                 return;
             }
-            let start = out.len();
-            out.put(&self.line);
-            self.put_fields(&self.before, scene, out);
+            out.put("HTTP/1.1 ").num(self.status).put(" ").put(self.phrase).put("\r\n");
+            put_fields(&self.before, scene, out);
             let length_at = out.len();
-            self.put_fields(&self.after, scene, out);
-            out.put(persistence.field());
-            out.put("\r\n");
+            put_fields(&self.after, scene, out);
+            out.put(persistence.field()).put("\r\n");
             let body_at = out.len();
-            match &self.body {
-                Body::Bytes(body) => out.put(body),
-                Body::Format(format) => format.write(scene, out),
+            self.body.write(scene, out);
+            if out.full {
+                return;
             }
-            let body_length = out.len() - body_at;
+            let length = out.len() - body_at;
             if !with_body {
-                let full = out.full;
                 out.truncate(body_at);
-                out.full = full;
             }
             if self.has_length() {
                 let mut line = [0; 40];
                 let mut field = Out::new(&mut line, 0);
-                field.put("content-length: ");
-                field.num(body_length);
-                field.put("\r\n");
+                field.put("content-length: ").num(length).put("\r\n");
                 out.insert(length_at, field.written());
-            }
-            debug_assert!(out.full || out.len() > start);
-        }
-
-        fn put_fields(&self, fields: &[(Text, Format)], scene: &Scene, out: &mut Out) {
-            for (name, value) in fields {
-                out.put(name);
-                out.put(": ");
-                value.write(scene, out);
-                out.put("\r\n");
             }
         }
     }
 
+    fn put_fields(fields: &[(Text, Format)], scene: &Scene, out: &mut Out) {
+        for (name, value) in fields {
+            out.put(name).put(": ");
+            value.write(scene, out);
+            out.put("\r\n");
+        }
+    }
+
     /// What a matching `http-request` rule does.
-    #[derive(Clone, Debug)]
+    #[derive(Clone)]
     pub enum Action {
         Allow,
         Return(Reply),
         /// An answer that counts as denied.
         Deny(Reply),
-        /// An answer after `timeout tarpit`.
+        /// The same, after `timeout tarpit`.
         Tarpit(Reply),
         /// Close without an answer.
         Reject,
         Metrics,
     }
 
-    #[derive(Clone, Debug)]
+    #[derive(Clone)]
     pub struct Rule {
         pub action: Action,
         pub condition: Option<Condition>,
@@ -5674,44 +4620,24 @@ mod rules {
     }
 }
 
-/// The batch of log lines and where it goes. Owns its buffer and the UDP
-/// socket; calls rules and sys only.
+/// The batch of log lines and where it goes. Owns its buffer; calls sys only.
 mod log {
     use crate::out::Out;
-    use crate::rules::{self, Wall};
     use crate::sys;
-    use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
     /// Room for the lines of one turn of the loop, in bytes.
     const BATCH: usize = 65_536;
     /// Longest line, as HAProxy's default; the rest is cut off.
     const MAX_LINE: usize = 1024;
 
-    /// Where lines go: a descriptor of this process or a UDP address.
-    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-    pub enum Place {
-        Descriptor(i32),
-        Udp(SocketAddr),
-    }
-
-    /// What stands before the text of a line.
-    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-    pub enum Shape {
-        Raw,
-        /// `<134>` and the text.
-        Short,
-        Rfc3164,
-        Rfc5424,
-    }
-
-    #[derive(Clone, Debug)]
+    /// A descriptor that lines are written to.
+    #[derive(Clone)]
     pub struct Target {
-        pub place: Place,
-        pub shape: Shape,
-        /// Facility, 0 to 23 (RFC 5424 §6.2.1).
-        pub facility: u8,
-        /// Highest level that is sent; a request is logged at 6, "info".
-        pub level: u8,
+        pub descriptor: i32,
+        /// `<PRI>` before each line (RFC 5424 §6.2.1), in `format short`.
+        pub priority: Option<u8>,
+        /// Whether the level of requests, "info", is wanted.
+        pub wanted: bool,
     }
 
     /// Lines of one turn, and a count of those that found no room.
@@ -5720,55 +4646,37 @@ mod log {
         len: usize,
         /// Descriptor that the batch is for.
         descriptor: i32,
-        socket: Option<UdpSocket>,
         pub dropped: u64,
     }
 
     impl Log {
-        /// Takes the buffer; a log to UDP takes a socket too.
-        pub fn new(targets: &[Target]) -> Self {
-            let batched = targets.iter().any(|t| matches!(t.place, Place::Descriptor(_)));
-            let udp = targets.iter().find_map(|t| match t.place {
-                Place::Udp(to) => Some(to),
-                Place::Descriptor(_) => None,
-            });
-            // SocketAddr, not a host and a port: std would bring a resolver along
-            let any = |to: SocketAddr| match to {
-                SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
-                SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
-            };
-            let socket = udp.and_then(|to| UdpSocket::bind(any(to)).ok());
-            let socket = socket.filter(|socket| socket.set_nonblocking(true).is_ok());
-            Self { batch: vec![0; if batched { BATCH } else { 0 }], len: 0, descriptor: 1, socket, dropped: 0 }
+        /// Takes the buffer, where there is something to log.
+        pub fn new(wanted: bool) -> Self {
+            Self { batch: vec![0; if wanted { BATCH } else { 0 }], len: 0, descriptor: 1, dropped: 0 }
         }
 
-        /// Adds one line for one target. It is cut at [`MAX_LINE`] bytes.
-        pub fn line(&mut self, target: &Target, wall: Wall, tag: &[u8], node: &[u8], write: impl FnOnce(&mut Out)) {
-            let mut line = [0; MAX_LINE];
-            let mut out = Out::new(&mut line[..MAX_LINE - 1], 0);
-            prefix(target, wall, tag, node, &mut out);
-            write(&mut out);
-            let length = out.len();
-            match target.place {
-                Place::Udp(to) => {
-                    let sent = self.socket.as_ref().map(|socket| socket.send_to(&line[..length], to));
-                    self.dropped += u64::from(!matches!(sent, Some(Ok(_))));
-                }
-                Place::Descriptor(descriptor) => {
-                    if descriptor != self.descriptor {
-                        self.flush();
-                        self.descriptor = descriptor;
-                    }
-                    line[length] = b'\n';
-                    match self.batch.get_mut(self.len..=self.len + length) {
-                        Some(room) => {
-                            room.copy_from_slice(&line[..=length]);
-                            self.len += length + 1;
-                        }
-                        None => self.dropped += 1,
-                    }
-                }
+        /// Adds one line. What does not fit into [`MAX_LINE`] bytes is left out.
+        pub fn line(&mut self, target: &Target, write: impl FnOnce(&mut Out)) {
+            if target.descriptor != self.descriptor {
+                self.flush();
             }
+            if self.len == 0 {
+                self.descriptor = target.descriptor;
+            }
+            // the batch is full, or a full pipe keeps it from another target
+            if self.len + MAX_LINE > self.batch.len() || target.descriptor != self.descriptor {
+                self.dropped += 1;
+                return;
+            }
+            let mut out = Out::new(&mut self.batch[self.len..self.len + MAX_LINE], 0);
+            out.keep_free(1);
+            if let Some(priority) = target.priority {
+                out.put("<").num(priority).put(">");
+            }
+            write(&mut out);
+            out.keep_free(0);
+            out.put("\n");
+            self.len += out.len();
         }
 
         /// Writes the batch as far as its target takes it at once. What a full
@@ -5780,7 +4688,8 @@ mod log {
                     Ok(0) => break,
                     Ok(taken) => done += taken,
                     Err(_) => {
-                        self.dropped += self.batch[done..self.len].iter().filter(|&&byte| byte == b'\n').count() as u64;
+                        let lost = self.batch[done..self.len].iter().filter(|&&byte| byte == b'\n');
+                        self.dropped += lost.count() as u64;
                         done = self.len;
                     }
                 }
@@ -5792,50 +4701,6 @@ mod log {
         /// Lines wait for a full pipe.
         pub fn waiting(&self) -> bool {
             self.len > 0
-        }
-    }
-
-    fn prefix(target: &Target, wall: Wall, tag: &[u8], node: &[u8], out: &mut Out) {
-        if target.shape == Shape::Raw {
-            return;
-        }
-        out.put("<");
-        out.num(u32::from(target.facility) * 8 + 6);
-        out.put(">");
-        let (year, month, day) = rules::civil(wall.seconds / 86_400);
-        match target.shape {
-            Shape::Rfc3164 => {
-                out.put(&rules::MONTHS[month as usize * 3 - 3..month as usize * 3]);
-                out.put(if day < 10 { "  " } else { " " });
-                out.num(day);
-                out.put(" ");
-                rules::clock(wall, out);
-                out.put(" ");
-                out.put(tag);
-                out.put("[");
-                out.num(std::process::id());
-                out.put("]: ");
-            }
-            Shape::Rfc5424 => {
-                out.put("1 ");
-                out.num(year);
-                out.put("-");
-                out.padded(month, 2);
-                out.put("-");
-                out.padded(day, 2);
-                out.put("T");
-                rules::clock(wall, out);
-                out.put(".");
-                out.padded(wall.millis, 3);
-                out.put("+00:00 ");
-                out.put(if node.is_empty() { b"-" } else { node });
-                out.put(" ");
-                out.put(tag);
-                out.put(" ");
-                out.num(std::process::id());
-                out.put(" - - ");
-            }
-            Shape::Short | Shape::Raw => {}
         }
     }
 }
@@ -6257,7 +5122,11 @@ mod http {
 
 /// The few calls that std and mio have not. Owns all `unsafe` code.
 mod sys {
+    use crate::out::Text;
+    use std::ffi::OsStr;
     use std::io;
+    use std::os::unix::ffi::OsStrExt;
+    use std::path::Path;
     use std::sync::OnceLock;
     use std::sync::atomic::{AtomicI32, Ordering};
 
@@ -6361,29 +5230,22 @@ mod sys {
             }
             if sysinfo(&raw mut info) == 0 && info.total > 0 {
                 // on Linux, memory that the page cache holds is not "free"
-                let free = match meminfo() {
-                    Some(bytes) => bytes,
+                let free = match number_in(b"/proc/meminfo", b"MemAvailable:") {
+                    Some(kib) => kib * 1024,
                     None => info.free.saturating_mul(u64::from(info.unit.max(1))),
                 };
                 available = available.min(free);
             }
         }
-        match std::fs::read("/sys/fs/cgroup/memory.max") {
-            Ok(text) => available.min(leading_number(&text).unwrap_or(u64::MAX)),
-            Err(_) => available,
-        }
+        available.min(number_in(b"/sys/fs/cgroup/memory.max", b"").unwrap_or(u64::MAX))
     }
 
-    fn meminfo() -> Option<u64> {
-        let text = std::fs::read("/proc/meminfo").ok()?;
-        let key = b"MemAvailable:";
-        let at = text.windows(key.len()).position(|window| window == key)?;
-        leading_number(text[at + key.len()..].trim_ascii_start()).map(|kib| kib * 1024)
-    }
-
-    fn leading_number(text: &[u8]) -> Option<u64> {
-        let end = text.iter().position(|b| !b.is_ascii_digit()).unwrap_or(text.len());
-        std::str::from_utf8(&text[..end]).ok()?.parse().ok()
+    /// The first number behind a key in a file of the kernel's.
+    fn number_in(file: Text, key: &[u8]) -> Option<u64> {
+        let text = read_file(file).ok()?;
+        let at = (0..text.len()).find(|&at| text[at..].starts_with(key))?;
+        let digits = text[at + key.len()..].trim_ascii_start().split(|byte| !byte.is_ascii_digit()).next()?;
+        crate::config::number(digits, 0, u64::MAX)
     }
 
     /// Writes what a descriptor takes at once, without blocking and without
@@ -6414,18 +5276,88 @@ mod sys {
         }
     }
 
-    /// What an error of the system is called.
-    pub fn reason(error: &io::Error) -> String {
-        error.to_string()
+    /// What an error of the system is called, without std's formatting code.
+    pub fn reason(error: &io::Error) -> Text {
+        const NAMES: &[(i32, &str)] = &[
+            (1, "not permitted"),
+            (2, "no such file or directory"),
+            (9, "bad descriptor"),
+            (12, "no memory"),
+            (13, "permission denied"),
+            (21, "it is a directory"),
+            (23, "too many open files in the system"),
+            (24, "too many open files"),
+            (38, "not supported by this system"),
+            (97, "this address family is not supported"),
+            (98, "the address is in use"),
+            (99, "this machine has no such address"),
+        ];
+        let number = error.raw_os_error().unwrap_or(0);
+        match NAMES.iter().find(|name| name.0 == number) {
+            Some(name) => name.1.as_bytes(),
+            None => cat!("error ", itoa::Buffer::new().format(number)),
+        }
+    }
+
+    /// A whole file, for good.
+    ///
+    /// # Errors
+    /// A message that names the file and the reason.
+    pub fn read_file(name: Text) -> Result<Text, Text> {
+        let path = Path::new(OsStr::from_bytes(name));
+        std::fs::read(path).map(|text| &*text.leak()).map_err(|why| cat!("cannot read '", name, "' : ", reason(&why)))
+    }
+
+    /// The files that `-f` names: the file itself, or a directory's `*.cfg` in
+    /// the order of their names.
+    pub fn configuration_files(name: Text) -> Vec<Text> {
+        let Ok(entries) = std::fs::read_dir(Path::new(OsStr::from_bytes(name))) else { return vec![name] };
+        let paths = entries.flatten().map(|entry| cat!(entry.path().into_os_string().as_bytes()));
+        let mut files: Vec<Text> = paths.filter(|path| path.ends_with(b".cfg")).collect();
+        // few, so the simplest of sorts
+        for end in (1..files.len()).rev() {
+            (0..end).for_each(|at| {
+                if files[at] > files[at + 1] {
+                    files.swap(at, at + 1)
+                }
+            });
+        }
+        files
+    }
+
+    /// A variable of the environment.
+    pub fn variable(name: Text) -> Option<Text> {
+        std::env::var_os(OsStr::from_bytes(name)).map(|value| cat!(value.as_bytes()))
+    }
+
+    /// The name of this machine, where the system tells it.
+    pub fn node() -> Text {
+        read_file(b"/proc/sys/kernel/hostname").map_or(b"localhost", |name| name.trim_ascii_end())
+    }
+
+    /// Writes messages. A closed output is nobody's error at start.
+    pub fn print(fd: i32, mut text: &[u8]) {
+        while !text.is_empty() {
+            // SAFETY: the pointer and the length are one slice's.
+            match unsafe { write(fd, text.as_ptr(), text.len()) } {
+                taken @ 1.. => text = &text[taken as usize..],
+                _ => return,
+            }
+        }
     }
 }
 
 /// A bounded writer over a byte slice. Owns nothing; calls itoa only.
 mod out {
+    /// Text that lives as long as the program: what is configured and what is
+    /// built from it at start. It is never given back, nor is any more taken
+    /// once the program serves.
+    pub type Text = &'static [u8];
+
     /// See `cat!`: a function, so that each of its many uses stays small.
     #[inline(never)]
-    pub fn join(parts: &[&[u8]]) -> Vec<u8> {
-        parts.concat()
+    pub fn join(parts: &[&[u8]]) -> Text {
+        parts.concat().leak()
     }
 
     /// Writes into a fixed slice. What does not fit is not written, and
@@ -6445,34 +5377,42 @@ mod out {
             Self { bytes, len, kept_free: 0, full: false }
         }
 
-        pub fn put(&mut self, text: impl AsRef<[u8]>) {
-            self.put_bytes(text.as_ref());
+        pub fn put(&mut self, text: impl AsRef<[u8]>) -> &mut Self {
+            self.put_bytes(text.as_ref())
         }
 
         #[inline(never)]
-        fn put_bytes(&mut self, text: &[u8]) {
+        fn put_bytes(&mut self, text: &[u8]) -> &mut Self {
             if text.len() > self.room() {
                 self.full = true;
-                return;
+            } else {
+                self.bytes[self.len..self.len + text.len()].copy_from_slice(text);
+                self.len += text.len();
             }
-            self.bytes[self.len..self.len + text.len()].copy_from_slice(text);
-            self.len += text.len();
+            self
         }
 
-        pub fn num(&mut self, number: impl itoa::Integer) {
-            self.put_bytes(itoa::Buffer::new().format(number).as_bytes());
+        pub fn num(&mut self, number: impl itoa::Integer) -> &mut Self {
+            self.put_bytes(itoa::Buffer::new().format(number).as_bytes())
         }
 
-        /// A number with leading zeros, `digits` wide.
+        /// A number with leading zeros, `digits` wide, at most 4.
         pub fn padded(&mut self, number: u32, digits: usize) {
             let mut buffer = itoa::Buffer::new();
             let text = buffer.format(number);
-            self.put_bytes(&b"0000"[..digits.saturating_sub(text.len()).min(4)]);
-            self.put_bytes(text.as_bytes());
+            self.put(&b"0000"[..digits.saturating_sub(text.len()).min(4)]).put(text);
+        }
+
+        /// A number in hexadecimal digits.
+        pub fn hex(&mut self, number: usize) {
+            let digits = (usize::BITS - number.leading_zeros()).div_ceil(4).max(1);
+            for shift in (0..digits).rev() {
+                self.put([b"0123456789abcdef"[number >> (4 * shift) & 15]]);
+            }
         }
 
         /// Text inside HTML, element or attribute.
-        pub fn html(&mut self, text: &[u8]) {
+        pub fn html(&mut self, text: &[u8]) -> &mut Self {
             self.escaped(text, |byte| match byte {
                 b'&' => "&amp;",
                 b'<' => "&lt;",
@@ -6480,32 +5420,22 @@ mod out {
                 b'"' => "&quot;",
                 b'\'' => "&#39;",
                 _ => "",
-            });
+            })
         }
 
-        /// Text inside a JSON string; bytes beyond ASCII are passed as they are.
-        pub fn json(&mut self, text: &[u8]) {
+        /// Text inside a JSON string, or a value of a Prometheus label.
+        pub fn json(&mut self, text: &[u8]) -> &mut Self {
             self.escaped(text, |byte| match byte {
                 b'"' => "\\\"",
                 b'\\' => "\\\\",
                 b'\n' => "\\n",
                 0..=31 => "?",
                 _ => "",
-            });
-        }
-
-        /// A value of a Prometheus label.
-        pub fn label(&mut self, text: &[u8]) {
-            self.escaped(text, |byte| match byte {
-                b'"' => "\\\"",
-                b'\\' => "\\\\",
-                b'\n' => "\\n",
-                _ => "",
-            });
+            })
         }
 
         /// Copies `text`, bytes for which `escape` has a word replaced by it.
-        fn escaped(&mut self, text: &[u8], escape: fn(u8) -> &'static str) {
+        fn escaped(&mut self, text: &[u8], escape: fn(u8) -> &'static str) -> &mut Self {
             let mut plain = 0;
             for (at, &byte) in text.iter().enumerate() {
                 let word = escape(byte);
@@ -6515,7 +5445,7 @@ mod out {
                     plain = at + 1;
                 }
             }
-            self.put_bytes(&text[plain..]);
+            self.put_bytes(&text[plain..])
         }
 
         /// Puts `text` before what was written from `at` on.
