@@ -42,6 +42,9 @@ use std::process::exit;
 
 /// Joins byte strings, for messages and for what is built once at start.
 macro_rules! cat {
+    ($text:literal) => {
+        $text.as_bytes()
+    };
     ($($part:expr),* $(,)?) => {
         crate::out::join(&[$(AsRef::<[u8]>::as_ref(&$part)),*])
     };
@@ -95,7 +98,8 @@ fn main() {
     {
         message("NOTICE", line);
     }
-    exit(event_loop::Server::start(config, &plan, options.background).unwrap_or_else(fail).run())
+    let mut server = event_loop::Server::start(config, &plan, options.background).unwrap_or_else(fail);
+    exit(server.run())
 }
 
 /// The command line, see [`USAGE`].
@@ -537,7 +541,7 @@ mod event_loop {
         }
 
         /// Serves until a signal; returns the exit status.
-        pub fn run(mut self) -> i32 {
+        pub fn run(&mut self) -> i32 {
             loop {
                 let timeout = self.timeout();
                 if let Err(why) = self.poll.poll(&mut self.events, timeout)
@@ -2101,7 +2105,7 @@ mod stats {
         /// Header fields of the answer before its framing.
         pub fn fields(&self, config: &Config, out: &mut Out) {
             out.put("HTTP/1.1 200 OK\r\ncache-control: no-cache\r\ncontent-type: ").put(match self.kind {
-                Kind::Html => "text/html; charset=utf-8",
+                Kind::Html => "text/html",
                 Kind::Csv | Kind::Typed => "text/plain",
                 Kind::Json | Kind::Schema => "application/json",
                 Kind::Metrics => "text/plain; version=0.0.4",
