@@ -197,7 +197,7 @@ mod event_loop {
     use crate::log::Log;
     use crate::out::{Out, Text};
     use crate::rules::Wall;
-    use crate::stats::{Count, Counters, Process, Statistics};
+    use crate::stats::{Count, Process, Statistics};
     use crate::sys;
     use mio::net::{TcpListener, TcpStream};
     use mio::{Events, Interest, Poll, Token};
@@ -520,7 +520,7 @@ mod event_loop {
                 events: Events::with_capacity(EVENTS),
                 service: Service {
                     config,
-                    statistics: Statistics { process, proxies: vec![Counters::default(); config.proxies.len()] },
+                    statistics: Statistics::new(process, config),
                     log: Log::new(logs),
                     now_ms: 0,
                     wall: wall(),
@@ -1011,8 +1011,11 @@ mod connection {
     /// How long an answered connection may go on sending before it is closed,
     /// in milliseconds: closing earlier could reset it and lose the answer.
     const LINGER_MS: u64 = 2000;
-    /// Room kept beside a page for its head, or for a chunk's framing, in bytes.
-    const PAGE_HEAD: usize = 512;
+    /// Room for the head of a page, for the size line of a chunk, and for what
+    /// ends a chunk and a chunked body, in bytes.
+    const PAGE_HEAD: usize = 256;
+    const CHUNK_SIZE: usize = 18;
+    const CHUNK_END: usize = 2 + 5;
     /// SETTINGS, then GOAWAY with HTTP_1_1_REQUIRED (RFC 9113 §6.8, §7).
     const HTTP2_REFUSAL: &[u8] = b"\0\0\0\x04\0\0\0\0\0\0\0\x08\x07\0\0\0\0\0\0\0\0\0\0\0\0\x0d";
 
@@ -1444,7 +1447,8 @@ mod connection {
             }
             // the page shows its own request, as intercepted
             self.counters(service).add(Count::Intercepted, 1);
-            out.keep_free(PAGE_HEAD);
+            out.gap(PAGE_HEAD);
+            out.keep_free(CHUNK_END);
             let complete = page.write(&service.view(), out);
             out.keep_free(0);
             if !complete && mark > 0 {
@@ -1452,7 +1456,7 @@ mod connection {
                 self.counters(service).take_back(Count::Intercepted);
                 return Err(Pending(Next::Write));
             }
-            let body = out.len() - mark;
+            let body = out.len() - mark - PAGE_HEAD;
             let chunked = !complete && ask.request.version != b"HTTP/1.0";
             let keep = ask.persistence != Persistence::Close && (complete || chunked);
             let mut head = [0; PAGE_HEAD];
@@ -1465,13 +1469,13 @@ mod connection {
             }
             fields.put(if keep { ask.persistence } else { Persistence::Close }.field()).put("\r\n");
             if ask.request.is_head() {
-                out.truncate(mark);
+                out.truncate(mark + PAGE_HEAD);
             } else if chunked {
                 fields.hex(body);
                 fields.put("\r\n");
                 out.put("\r\n");
             }
-            out.insert(mark, fields.written());
+            out.fill_gap(mark, PAGE_HEAD, fields.written());
             let given = Given { server, ..given(200, "LR--") };
             let bytes = (out.len() - mark) as u64;
             if complete || ask.request.is_head() {
@@ -1488,17 +1492,19 @@ mod connection {
                 return Next::Write;
             }
             let Some((mut page, mut framing)) = self.page.take() else { return Next::Read };
-            out.keep_free(PAGE_HEAD);
+            out.gap(CHUNK_SIZE);
+            out.keep_free(CHUNK_END);
             let complete = page.write(&service.view(), out);
             out.keep_free(0);
-            if framing.chunked && out.len() > 0 {
-                let mut size = [0; 16];
-                let mut line = Out::new(&mut size, 0);
-                line.hex(out.len());
+            let body = out.len() - CHUNK_SIZE;
+            let mut size = [0; CHUNK_SIZE];
+            let mut line = Out::new(&mut size, 0);
+            if framing.chunked && body > 0 {
+                line.hex(body);
                 line.put("\r\n");
-                out.insert(0, line.written());
                 out.put("\r\n");
             }
+            out.fill_gap(0, CHUNK_SIZE, line.written());
             if framing.chunked && complete {
                 out.put("0\r\n\r\n");
             }
@@ -1764,18 +1770,29 @@ mod stats {
     pub struct Statistics {
         pub process: Process,
         pub proxies: Vec<Counters>,
+        templates: Templates,
+    }
+
+    impl Statistics {
+        pub fn new(process: Process, config: &Config) -> Self {
+            let proxies = vec![Counters::default(); config.proxies.len()];
+            let mut statistics = Self { process, proxies, templates: Templates::default() };
+            statistics.templates = Templates::new(&View { config, statistics: &statistics, now_ms: 0 });
+            statistics
+        }
     }
 
     /// What stands in a column.
     enum Cell {
         Absent,
         Dash,
+        Zero,
         Words(fn(&Row) -> Text),
         Number(fn(&Row) -> u64),
         /// Seconds since the backend side was last used.
         LastSession,
     }
-    use Cell::{Absent, Dash, LastSession, Number, Words};
+    use Cell::{Absent, Dash, LastSession, Number, Words, Zero};
 
     /// Names, more than one separated by `|`; tags (origin, nature, scope) for
     /// a frontend and for a backend, empty where it does not fill the column;
@@ -1786,8 +1803,8 @@ mod stats {
     const COLUMNS: &[Column] = &[
         ("pxname", "KNS", "KNS", Words(|r| r.proxy.name), ""),
         ("svname", "KNS", "KNS", Words(|r| if r.backend { &b"BACKEND"[..] } else { b"FRONTEND" }), ""),
-        ("qcur", "", "MGP", Number(|_| 0), ""),
-        ("qmax", "", "MMP", Number(|_| 0), ""),
+        ("qcur", "", "MGP", Zero, ""),
+        ("qmax", "", "MMP", Zero, ""),
         ("scur", "MGP", "MGP", Number(|r| r.front(r.numbers.sessions)), "current_sessions"),
         ("smax", "MMP", "MMP", Number(|r| r.side(r.numbers.sessions_max, r.count(NoServer).min(1))), "max_sessions"),
         ("slim", "CLP", "CLP", Number(|r| r.side(r.limit(), r.limit().div_ceil(10))), "limit_sessions"),
@@ -1795,26 +1812,26 @@ mod stats {
         ("bin", "MCP", "MCP", Number(|r| r.count(BytesIn)), "bytes_in_total"),
         ("bout", "MCP", "MCP", Number(|r| r.count(BytesOut)), "bytes_out_total"),
         ("dreq", "MCP", "MCP", Number(|r| r.front(r.count(Denied))), "requests_denied_total"),
-        ("dresp", "MCP", "MCP", Number(|_| 0), "responses_denied_total"),
+        ("dresp", "MCP", "MCP", Zero, "responses_denied_total"),
         ("ereq", "MCP", "", Number(|r| r.front(r.count(BadRequests))), "request_errors_total"),
         ("econ", "", "MCP", Number(|r| r.count(NoServer)), ""),
-        ("eresp|wretr|wredis", "", "MCP", Number(|_| 0), ""),
+        ("eresp|wretr|wredis", "", "MCP", Zero, ""),
         ("status", "SGP", "SGP", Words(|r| r.status()), "status"),
-        ("weight", "", "MaP", Number(|_| 0), ""),
-        ("act|bck", "", "MGP", Number(|_| 0), ""),
+        ("weight", "", "MaP", Zero, ""),
+        ("act|bck", "", "MGP", Zero, ""),
         ("chkfail", "", "", Absent, ""),
-        ("chkdown", "", "MCP", Number(|_| 0), ""),
+        ("chkdown", "", "MCP", Zero, ""),
         ("lastchg", "", "MAP", Number(|r| r.view.now_ms / 1000), ""),
         ("downtime|qlimit", "", "", Absent, ""),
         ("pid", "KGP", "KGP", Number(|_| 1), ""),
         ("iid", "KGS", "KGS", Number(|r| r.proxy.id.into()), ""),
-        ("sid", "KGS", "KGS", Number(|_| 0), ""),
+        ("sid", "KGS", "KGS", Zero, ""),
         ("throttle", "", "", Absent, ""),
-        ("lbtot", "", "MCP", Number(|_| 0), ""),
+        ("lbtot", "", "MCP", Zero, ""),
         ("tracked", "", "", Absent, ""),
         ("type", "CGS", "CGS", Number(|r| r.backend.into()), ""),
         ("rate", "MRP", "MGP", Number(|r| r.side(&r.numbers.connection_rate, &r.numbers.backend_rate).read(r.view.now_ms)), ""),
-        ("rate_lim", "CLP", "", Number(|_| 0), "limit_session_rate"),
+        ("rate_lim", "CLP", "", Zero, "limit_session_rate"),
         ("rate_max", "MMP", "MGP", Number(|r| r.side(&r.numbers.connection_rate, &r.numbers.backend_rate).max), "max_session_rate"),
         ("check_status|check_code|check_duration", "", "", Absent, ""),
         ("hrsp_1xx", "MCP", "MCP", Number(|r| r.front(r.numbers.answered[1])), "http_responses_total"),
@@ -1827,14 +1844,14 @@ mod stats {
         ("req_rate", "MRP", "", Number(|r| r.numbers.request_rate.read(r.view.now_ms)), ""),
         ("req_rate_max", "MMP", "", Number(|r| r.numbers.request_rate.max), "http_requests_rate_max"),
         ("req_tot", "MCP", "MCP", Number(|r| r.side(r.numbers.requests(), r.count(NoServer))), "http_requests_total"),
-        ("cli_abrt|srv_abrt", "", "MCP", Number(|_| 0), ""),
-        ("comp_in", "MCP", "MCP", Number(|_| 0), "http_comp_bytes_in_total"),
-        ("comp_out", "MCP", "MCP", Number(|_| 0), "http_comp_bytes_out_total"),
-        ("comp_byp", "MCP", "MCP", Number(|_| 0), "http_comp_bytes_bypassed_total"),
-        ("comp_rsp", "MCP", "MCP", Number(|_| 0), "http_comp_responses_total"),
+        ("cli_abrt|srv_abrt", "", "MCP", Zero, ""),
+        ("comp_in", "MCP", "MCP", Zero, "http_comp_bytes_in_total"),
+        ("comp_out", "MCP", "MCP", Zero, "http_comp_bytes_out_total"),
+        ("comp_byp", "MCP", "MCP", Zero, "http_comp_bytes_bypassed_total"),
+        ("comp_rsp", "MCP", "MCP", Zero, "http_comp_responses_total"),
         ("lastsess", "", "MAP", LastSession, ""),
         ("last_chk|last_agt", "", "", Absent, ""),
-        ("qtime|ctime|rtime|ttime", "", "MaP", Number(|_| 0), ""),
+        ("qtime|ctime|rtime|ttime", "", "MaP", Zero, ""),
         ("agent_status|agent_code|agent_duration|check_desc|agent_desc|check_rise|check_fall|check_health|\
           agent_rise|agent_fall|agent_health|addr|cookie", "", "", Absent, ""),
         ("mode", "CGS", "CGS", Words(|r| if r.proxy.http { &b"http"[..] } else { b"tcp" }), ""),
@@ -1843,39 +1860,39 @@ mod stats {
         ("conn_rate_max", "MMP", "", Number(|r| r.numbers.connection_rate.max), "connections_rate_max"),
         ("conn_tot", "MCP", "", Number(|r| r.front(r.count(Connections))), "connections_total"),
         ("intercepted", "MCP", "", Number(|r| r.front(r.count(Intercepted))), "intercepted_requests_total"),
-        ("dcon", "MCP", "", Number(|_| 0), "denied_connections_total"),
-        ("dses", "MCP", "", Number(|_| 0), "denied_sessions_total"),
-        ("wrew", "MCP", "MCP", Number(|_| 0), "failed_header_rewriting_total"),
-        ("connect|reuse", "", "MCP", Number(|_| 0), ""),
-        ("cache_lookups", "MCP", "MCP", Number(|_| 0), "http_cache_lookups_total"),
-        ("cache_hits", "MCP", "MCP", Number(|_| 0), "http_cache_hits_total"),
+        ("dcon", "MCP", "", Zero, "denied_connections_total"),
+        ("dses", "MCP", "", Zero, "denied_sessions_total"),
+        ("wrew", "MCP", "MCP", Zero, "failed_header_rewriting_total"),
+        ("connect|reuse", "", "MCP", Zero, ""),
+        ("cache_lookups", "MCP", "MCP", Zero, "http_cache_lookups_total"),
+        ("cache_hits", "MCP", "MCP", Zero, "http_cache_hits_total"),
         ("srv_icur|src_ilim", "", "", Absent, ""),
-        ("qtime_max|ctime_max|rtime_max|ttime_max", "", "MMP", Number(|_| 0), ""),
+        ("qtime_max|ctime_max|rtime_max|ttime_max", "", "MMP", Zero, ""),
         ("eint", "MCP", "MCP", Number(|r| r.front(r.count(InternalErrors))), "internal_errors_total"),
         ("idle_conn_cur|safe_conn_cur|used_conn_cur|need_conn_est", "", "", Absent, ""),
-        ("uweight", "", "MaP", Number(|_| 0), ""),
-        ("agg_server_status|agg_server_check_status|agg_check_status", "", "MGP", Number(|_| 0), ""),
+        ("uweight", "", "MaP", Zero, ""),
+        ("agg_server_status|agg_server_check_status|agg_check_status", "", "MGP", Zero, ""),
         ("srid", "", "", Absent, ""),
         ("sess_other", "MCP", "", Number(|r| r.front(r.count(OtherSessions))), ""),
         ("h1sess", "MCP", "", Number(|r| r.front(r.count(H1Sessions))), ""),
-        ("h2sess|h3sess", "MCP", "", Number(|_| 0), ""),
+        ("h2sess|h3sess", "MCP", "", Zero, ""),
         ("req_other", "MCP", "", Number(|r| r.front(r.count(OtherRequests))), ""),
         ("h1req", "MCP", "", Number(|r| r.front(r.count(H1Requests))), ""),
-        ("h2req|h3req", "MCP", "", Number(|_| 0), ""),
+        ("h2req|h3req", "MCP", "", Zero, ""),
         ("proto", "", "", Absent, ""),
         ("-", "", "", Dash, ""),
         ("ssl_sess|ssl_reused_sess|ssl_failed_handshake|h2_headers_rcvd|h2_data_rcvd|h2_settings_rcvd|\
           h2_rst_stream_rcvd|h2_goaway_rcvd|h2_detected_conn_protocol_errors|h2_detected_strm_protocol_errors|\
-          h2_rst_stream_resp|h2_goaway_resp", "MCP", "MCP", Number(|_| 0), ""),
-        ("h2_open_connections|h2_backend_open_streams", "MGP", "MGP", Number(|_| 0), ""),
-        ("h2_total_connections|h2_backend_total_streams", "MCP", "MCP", Number(|_| 0), ""),
+          h2_rst_stream_resp|h2_goaway_resp", "MCP", "MCP", Zero, ""),
+        ("h2_open_connections|h2_backend_open_streams", "MGP", "MGP", Zero, ""),
+        ("h2_total_connections|h2_backend_total_streams", "MCP", "MCP", Zero, ""),
         ("h1_open_connections", "MGP", "MGP", Number(|r| r.front(r.numbers.sessions)), ""),
         ("h1_open_streams", "MGP", "MGP", Number(|r| r.front(r.numbers.requests() - r.numbers.answered.iter().sum::<u64>())), ""),
         ("h1_total_connections", "MCP", "MCP", Number(|r| r.front(r.count(H1Sessions))), ""),
         ("h1_total_streams", "MCP", "MCP", Number(|r| r.front(r.count(H1Requests))), ""),
         ("h1_bytes_in", "MCP", "MCP", Number(|r| r.front(r.count(WireIn))), ""),
         ("h1_bytes_out", "MCP", "MCP", Number(|r| r.front(r.count(WireOut))), ""),
-        ("h1_spliced_bytes_in|h1_spliced_bytes_out", "MCP", "MCP", Number(|_| 0), ""),
+        ("h1_spliced_bytes_in|h1_spliced_bytes_out", "MCP", "MCP", Zero, ""),
     ];
     /// Number of the first name of each line, and of all names behind the last.
     const STARTS: [u8; COLUMNS.len() + 1] = {
@@ -1963,24 +1980,181 @@ mod stats {
         /// What stands in a column, None where it stays empty.
         fn value(&self, column: &Column) -> Option<Value> {
             let tags = self.tags(column).as_bytes();
-            match column.3 {
-                _ if tags.is_empty() => None,
-                Absent | Dash => None,
-                Words(words) => Some(Value::Text(words(self))),
-                // counters are 64 bits wide, and so are the gauges of the HTTP muxes
-                Number(number) if tags[1] == b'C' || matches!(column.0.as_bytes(), [b'h', b'1' | b'2', b'_', ..]) => {
-                    Some(Value::U64(number(self)))
-                }
-                Number(number) => Some(Value::U32(number(self))),
+            let number = match column.3 {
+                _ if tags.is_empty() => return None,
+                Absent | Dash => return None,
+                Words(words) => return Some(Value::Text(words(self))),
                 LastSession => {
                     let age = |ms: u64| (self.view.now_ms.saturating_sub(ms) / 1000) as i64;
-                    Some(Value::S32(self.numbers.backend_last_ms.map_or(-1, age)))
+                    return Some(Value::S32(self.numbers.backend_last_ms.map_or(-1, age)));
+                }
+                Zero => 0,
+                Number(number) => number(self),
+            };
+            // counters are 64 bits wide, and so are the gauges of the HTTP muxes
+            let wide = tags[1] == b'C' || matches!(column.0.as_bytes(), [b'h', b'1' | b'2', b'_', ..]);
+            Some(if wide { Value::U64(number) } else { Value::U32(number) })
+        }
+    }
+
+    // ---- templates: what of a page is known at start ------------------------
+
+    /// Places in [`Templates::rows`].
+    const CSV: usize = 0;
+    const HTML: usize = 1;
+    const DETAIL: usize = 2;
+
+    /// Writes what depends on the moment.
+    type Hole = fn(&Row, &'static Column, &mut Out);
+
+    /// Text, and what follows it.
+    type Template = Vec<(Text, Hole, &'static Column)>;
+
+    /// The parts of the two pages that people and scrapers ask for most, for
+    /// each side of each proxy: made at start, filled in on every request.
+    #[derive(Default)]
+    pub struct Templates {
+        csv_header: Text,
+        html_heads: Text,
+        /// Line of the CSV, of the page, and what stands below the latter.
+        rows: Vec<[Template; 3]>,
+    }
+
+    impl Templates {
+        pub fn new(view: &View) -> Self {
+            let mut header = b"# ".to_vec();
+            header.extend(COLUMNS.iter().flat_map(|column| column.0.bytes().chain([b',']).map(comma)));
+            header.push(b'\n');
+            let mut heads = Draft::default();
+            heads.put("<tr><th rowspan=2>");
+            for (title, columns) in GROUPS {
+                let count = columns.split(' ').count();
+                heads.put("<th colspan=").put(itoa::Buffer::new().format(count)).put(">").put(title);
+            }
+            heads.put("<tr>");
+            for (_, columns) in GROUPS {
+                for (at, label) in columns.split(' ').enumerate() {
+                    heads
+                        .put(if at == 0 { "<th class=g>" } else { "<th>" })
+                        .put(label.split(':').next().unwrap_or(label));
                 }
             }
+            let row = |at: usize| {
+                let (proxy, numbers) = (&view.config.proxies[at / 2], &view.statistics.proxies[at / 2]);
+                let row = Row { view, proxy, numbers, backend: at % 2 == 1 };
+                [csv_template(&row), html_template(&row), details_template()]
+            };
+            Self {
+                csv_header: header.leak(),
+                html_heads: heads.0.leak(),
+                rows: (0..view.config.proxies.len() * 2).map(row).collect(),
+            }
+        }
+    }
+
+    fn comma(byte: u8) -> u8 {
+        if byte == b'|' { b',' } else { byte }
+    }
+
+    /// A template that is being made.
+    #[derive(Default)]
+    struct Draft(Vec<u8>, Template);
+
+    impl Draft {
+        fn put(&mut self, text: &str) -> &mut Self {
+            self.0.extend_from_slice(text.as_bytes());
+            self
         }
 
-        fn named(&self, name: &str) -> Option<Value> {
-            COLUMNS.iter().find(|column| names(column).any(|other| other == name)).and_then(|column| self.value(column))
+        fn hole(&mut self, column: &'static Column, hole: Hole) {
+            self.1.push((std::mem::take(&mut self.0).leak(), hole, column));
+        }
+
+        fn done(mut self) -> Template {
+            self.hole(&COLUMNS[0], |_, _, _| {});
+            self.1
+        }
+    }
+
+    fn csv_template(row: &Row) -> Template {
+        let mut draft = Draft::default();
+        for (at, column) in COLUMNS.iter().enumerate() {
+            for _ in STARTS[at]..STARTS[at + 1] {
+                match column.3 {
+                    Dash => drop(draft.put("-")),
+                    _ if row.tags(column).is_empty() => {}
+                    Zero => drop(draft.put("0")),
+                    _ => draft.hole(column, |row, column, out| {
+                        if let Some(value) = row.value(column) {
+                            value.put(out);
+                        }
+                    }),
+                }
+                draft.put(",");
+            }
+        }
+        draft.put("\n");
+        draft.done()
+    }
+
+    fn html_template(row: &Row) -> Template {
+        let mut draft = Draft::default();
+        draft.put("<tr><td>").put(row.side("Frontend", "Backend"));
+        for (_, columns) in GROUPS {
+            for (at, name) in columns.split(' ').enumerate() {
+                draft.put(if at == 0 { "<td class=g>" } else { "<td>" });
+                draft.hole(named(name.split(':').next_back().unwrap_or(name)), html_cell);
+            }
+        }
+        draft.done()
+    }
+
+    fn details_template() -> Template {
+        let mut draft = Draft::default();
+        draft.put("<dl class=s>");
+        for (label, name) in DETAILS {
+            draft.put("<div><dt>").put(label).put("<dd");
+            draft.hole(named(name), |row, column, out| {
+                let Some(Value::U32(number) | Value::U64(number)) = row.value(column) else { return };
+                let failures = matches!(column.0, "hrsp_5xx" | "eint");
+                out.put(if failures && number > 0 { " class=bad>" } else { ">" });
+                grouped(number, out);
+            });
+            draft.put("</div>");
+        }
+        draft.put("</dl>");
+        draft.done()
+    }
+
+    fn named(name: &str) -> &'static Column {
+        COLUMNS.iter().find(|column| names(column).any(|other| other == name)).unwrap_or(&COLUMNS[0])
+    }
+
+    fn html_cell(row: &Row, column: &'static Column, out: &mut Out) {
+        match row.value(column) {
+            Some(Value::Text(status)) => {
+                let full = !row.backend && row.numbers.sessions >= row.limit();
+                out.put("<b class=").put(match status {
+                    b"STOP" => "stop>",
+                    _ if full => "full>",
+                    _ => "open>",
+                });
+                out.put(status).put("</b>");
+            }
+            Some(Value::U32(number) | Value::U64(number)) => grouped(number, out),
+            Some(Value::S32(seconds)) if seconds >= 0 => uptime(seconds as u64, out),
+            Some(Value::S32(_)) | None => {}
+        }
+    }
+
+    impl Row<'_> {
+        /// Writes one of the row's templates: see [`Templates::rows`].
+        fn fill(&self, which: usize, out: &mut Out) {
+            let at = (self.proxy.id as usize - 1) * 2 + usize::from(self.backend);
+            for (text, hole, column) in &self.view.statistics.templates.rows[at][which] {
+                out.put(text);
+                hole(self, column, out);
+            }
         }
     }
 
@@ -2171,27 +2345,14 @@ mod stats {
 
         fn csv_piece(&self, view: &View, piece: usize, out: &mut Out) -> bool {
             if piece == 0 {
-                out.put("# ");
-                for byte in COLUMNS.iter().flat_map(|column| column.0.bytes().chain([b','])) {
-                    out.put([if byte == b'|' { b',' } else { byte }]);
-                }
-                out.put("\n");
+                out.put(view.statistics.templates.csv_header);
                 return true;
             }
-            let Some(row) = self.row(view, piece - 1) else { return false };
-            let Some(row) = row else { return true };
-            for (at, column) in COLUMNS.iter().enumerate() {
-                let value = row.value(column);
-                for _ in STARTS[at]..STARTS[at + 1] {
-                    match value {
-                        Some(value) => value.put(out),
-                        None if matches!(column.3, Dash) => drop(out.put("-")),
-                        None => {}
-                    }
-                    out.put(",");
-                }
+            match self.row(view, piece - 1) {
+                None => return false,
+                Some(None) => {}
+                Some(Some(row)) => row.fill(CSV, out),
             }
-            out.put("\n");
             true
         }
 
@@ -2314,10 +2475,10 @@ mod stats {
                     Some(Some(front)) => {
                         html_proxy(&front, stats, out);
                         if let Some(Some(back)) = self.row(view, (piece - 3) * 2 + 1) {
-                            html_row(&back, out);
+                            back.fill(HTML, out);
                         }
                         out.put("</table></div>");
-                        html_details(&front, out);
+                        front.fill(DETAIL, out);
                     }
                 },
             }
@@ -2395,17 +2556,8 @@ mod stats {
                 }
             }
         }
-        out.put("</small></h2><div class=wide><table><tr><th rowspan=2>");
-        for (title, columns) in GROUPS {
-            out.put("<th colspan=").num(columns.split(' ').count()).put(">").put(title);
-        }
-        out.put("<tr>");
-        for (_, columns) in GROUPS {
-            for (at, label) in columns.split(' ').enumerate() {
-                out.put(if at == 0 { "<th class=g>" } else { "<th>" }).put(label.split(':').next().unwrap_or(label));
-            }
-        }
-        html_row(row, out);
+        out.put("</small></h2><div class=wide><table>").put(row.view.statistics.templates.html_heads);
+        row.fill(HTML, out);
     }
 
     const PAGE_HEAD: &str = "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>\
@@ -2463,40 +2615,6 @@ td b{padding:.1em .5em;border-radius:.6em;color:#fff}@media(prefers-color-scheme
         out.put("<div><dt>").put(label).put(if alarming { "<dd class=bad>" } else { "<dd>" });
         grouped(number, out);
         out.put("</div>");
-    }
-
-    /// One line of a proxy's table.
-    fn html_row(row: &Row, out: &mut Out) {
-        out.put("<tr><td>").put(row.side("Frontend", "Backend"));
-        for (_, columns) in GROUPS {
-            for (at, name) in columns.split(' ').enumerate() {
-                out.put(if at == 0 { "<td class=g>" } else { "<td>" });
-                match name.split_once(':').and_then(|(_, name)| row.named(name)) {
-                    Some(Value::Text(status)) => {
-                        let full = !row.backend && row.numbers.sessions >= row.limit();
-                        out.put("<b class=").put(match status {
-                            b"STOP" => "stop>",
-                            _ if full => "full>",
-                            _ => "open>",
-                        });
-                        out.put(status).put("</b>");
-                    }
-                    Some(Value::U32(number) | Value::U64(number)) => grouped(number, out),
-                    Some(Value::S32(seconds)) if seconds >= 0 => uptime(seconds as u64, out),
-                    Some(Value::S32(_)) | None => {}
-                }
-            }
-        }
-    }
-
-    fn html_details(row: &Row, out: &mut Out) {
-        out.put("<dl class=s>");
-        for (label, name) in DETAILS {
-            if let Some(Value::U32(number) | Value::U64(number)) = row.named(name) {
-                fact(label, number, number > 0 && matches!(*name, "hrsp_5xx" | "eint"), out);
-            }
-        }
-        out.put("</dl>");
     }
 
     /// A number with a thin space between its thousands.
@@ -4455,6 +4573,9 @@ mod rules {
         }
     }
 
+    /// Room for `content-length: `, as many digits as a buffer needs, and CRLF.
+    const LENGTH_LINE: usize = 26;
+
     /// A configured or built-in answer.
     #[derive(Clone)]
     pub struct Reply {
@@ -4569,6 +4690,8 @@ mod rules {
             out.put("HTTP/1.1 ").num(self.status).put(" ").put(self.phrase).put("\r\n");
             put_fields(&self.before, scene, out);
             let length_at = out.len();
+            let gap = if self.has_length() { LENGTH_LINE } else { 0 };
+            out.gap(gap);
             put_fields(&self.after, scene, out);
             out.put(persistence.field()).put("\r\n");
             let body_at = out.len();
@@ -4581,10 +4704,10 @@ mod rules {
                 out.truncate(body_at);
             }
             if self.has_length() {
-                let mut line = [0; 40];
+                let mut line = [0; LENGTH_LINE];
                 let mut field = Out::new(&mut line, 0);
                 field.put("content-length: ").num(length).put("\r\n");
-                out.insert(length_at, field.written());
+                out.fill_gap(length_at, gap, field.written());
             }
         }
     }
@@ -5364,6 +5487,22 @@ mod out {
         parts.concat().leak()
     }
 
+    /// Copies equally long slices. Most are a few bytes, for which memcpy would
+    /// take longer to start than to copy: those are two overlapping words.
+    fn copy(from: &[u8], to: &mut [u8]) {
+        fn ends<const N: usize>(from: &[u8], to: &mut [u8]) -> bool {
+            let (Some(first), Some(last)) = (from.first_chunk::<N>(), from.last_chunk::<N>()) else { return false };
+            to.first_chunk_mut::<N>().into_iter().for_each(|to| *to = *first);
+            to.last_chunk_mut::<N>().into_iter().for_each(|to| *to = *last);
+            true
+        }
+        match from.len() {
+            33.. => to.copy_from_slice(from),
+            16.. => drop(ends::<16>(from, to)),
+            _ => drop(ends::<8>(from, to) || ends::<4>(from, to) || ends::<2>(from, to) || ends::<1>(from, to)),
+        }
+    }
+
     /// Writes into a fixed slice. What does not fit is not written, and
     /// [`Out::full`] stays set until the next [`Out::truncate`].
     pub struct Out<'a> {
@@ -5390,7 +5529,7 @@ mod out {
             if text.len() > self.room() {
                 self.full = true;
             } else {
-                self.bytes[self.len..self.len + text.len()].copy_from_slice(text);
+                copy(text, &mut self.bytes[self.len..self.len + text.len()]);
                 self.len += text.len();
             }
             self
@@ -5452,16 +5591,20 @@ mod out {
             self.put_bytes(&text[plain..])
         }
 
-        /// Puts `text` before what was written from `at` on.
-        pub fn insert(&mut self, at: usize, text: &[u8]) {
-            let end = self.len;
-            if self.room() < text.len() {
-                self.full = true;
-                return;
-            }
-            self.bytes.copy_within(at..end, at + text.len());
+        /// Leaves room for what [`Out::fill_gap`] writes later.
+        pub fn gap(&mut self, bytes: usize) {
+            self.full |= bytes > self.room();
+            self.len += bytes.min(self.room());
+        }
+
+        /// Writes `text` into a gap of `gap` bytes that begins at `at`, and
+        /// closes what is left of it. What stands behind only moves down:
+        /// memmove is several times as fast in this direction.
+        pub fn fill_gap(&mut self, at: usize, gap: usize, text: &[u8]) {
+            debug_assert!(text.len() <= gap && at + gap <= self.len);
             self.bytes[at..at + text.len()].copy_from_slice(text);
-            self.len += text.len();
+            self.bytes.copy_within(at + gap..self.len, at + text.len());
+            self.len -= gap - text.len();
         }
 
         pub fn len(&self) -> usize {
