@@ -318,6 +318,8 @@ mod event_loop {
         blocked: bool,
         /// It is asked to tell when it takes more again.
         watches_writes: bool,
+        /// The connection has something to do without new input.
+        again: bool,
         /// The peer sends nothing more.
         ended: bool,
         /// Close once everything is sent.
@@ -340,6 +342,7 @@ mod event_loop {
             readable: false,
             blocked: false,
             watches_writes: false,
+            again: false,
             ended: false,
             closing: false,
             lingering: false,
@@ -713,15 +716,17 @@ mod event_loop {
         /// nothing more, so a short read is not the last one.
         fn drive(&mut self, at: usize, hung_up: bool) {
             loop {
-                if self.slots[at].stream.is_none() {
-                    return;
-                }
                 match self.send(at) {
                     Io::Done => {}
                     Io::Blocked => break,
                     Io::Failed => return self.close(at),
                 }
-                let next = if self.slots[at].closing { Next::Close } else { self.advance(at) };
+                let slot = &self.slots[at];
+                let next = match () {
+                    () if slot.closing => Next::Close,
+                    () if slot.again || slot.ended || !slot.input.is_empty() => self.advance(at),
+                    () => Next::Read,
+                };
                 match (next, self.send(at)) {
                     (_, Io::Failed) => return self.close(at),
                     (Next::Close, Io::Blocked) => {
@@ -760,6 +765,7 @@ mod event_loop {
             let (input, output) = self.buffers.pair(&slot.input, &mut slot.output);
             let mut out = Out::new(output, 0);
             let (used, next) = connection.advance(&mut self.service, input, slot.ended, &mut out);
+            slot.again = matches!(next, Next::Write | Next::Wait);
             slot.output.end = out.len() as u32;
             slot.input.start += used as u32;
             debug_assert!(slot.input.start <= slot.input.end);
@@ -815,7 +821,7 @@ mod event_loop {
         /// Writes what is there to write. Done means that all of it is gone.
         fn send(&mut self, at: usize) -> Io {
             let slot = &mut self.slots[at];
-            let Some(stream) = &mut slot.stream else { return Io::Failed };
+            let Some(stream) = &mut slot.stream else { return Io::Blocked };
             while !slot.output.is_empty() {
                 if slot.blocked {
                     return Io::Blocked;
