@@ -1290,11 +1290,9 @@ mod connection {
                 let status = if failed { 503 } else { 200 };
                 return self.give(service, ask, config.reply(status), given(status, ""), out);
             }
-            for rule in config.rules.iter().filter(|rule| rule.holds(&config.acls, &scene)) {
-                match &rule.action {
-                    Action::Allow => break,
-                    action => return self.act(service, ask, action, "<NOSRV>", out),
-                }
+            let rule = config.rules.iter().find(|rule| rule.holds(&config.acls, &scene));
+            if let Some(rule) = rule.filter(|rule| !matches!(rule.action, Action::Allow)) {
+                return self.act(service, ask, &rule.action, "<NOSRV>", out);
             }
             if let Some(stats) = &config.stats
                 && matches!(ask.request.method, b"GET" | b"HEAD" | b"POST")
@@ -1367,8 +1365,8 @@ mod connection {
             if let Some((at, rule)) = rule {
                 // the last rule stands for the `stats auth` lines, if there are any
                 let challenge = at + 1 == stats.rules.len() && !stats.users.is_empty();
-                let allowed = matches!(rule.action, Action::Allow);
-                if !allowed && !(challenge && rules::authenticated(ask.request, &stats.users)) {
+                let known = challenge && rules::authenticated(ask.request, &stats.users);
+                if !known && !matches!(rule.action, Action::Allow) {
                     return self.act(service, ask, &rule.action, "<STATS>", out);
                 }
             }
@@ -3224,7 +3222,8 @@ mod config {
     /// The table as text, for `-vv` and for the README.
     pub fn support() -> Text {
         let mut text = cat!("Sections: ", SECTIONS.join(", "), "\n");
-        let fates: [(&str, fn(&Fate) -> bool); 3] = [
+        type Belongs = fn(&Fate) -> bool;
+        let fates: [(&str, Belongs); 3] = [
             ("Supported", |fate| !matches!(fate, Ignored | Refused(_) | Time(UNUSED))),
             ("Accepted without an effect", |fate| matches!(fate, Ignored | Time(UNUSED))),
             ("Refused", |fate| matches!(fate, Refused(_))),
@@ -4935,7 +4934,8 @@ mod http {
         let Some(end) = buffer.iter().position(|&byte| byte == b'\n') else {
             // an error that shows early is answered early: TLS, other protocols
             let method = buffer.iter().take_while(|&&byte| is_token(byte)).count();
-            let fine = buffer[method..].is_empty() || method > 0 && matches!(buffer[method], b' ' | b'\t');
+            let fine =
+                buffer == b"\r" || buffer[method..].is_empty() || method > 0 && matches!(buffer[method], b' ' | b'\t');
             return if fine { Parsed::Partial } else { Parsed::Bad(400) };
         };
         let line = buffer[..end].strip_suffix(b"\r").unwrap_or(&buffer[..end]);
@@ -5054,7 +5054,8 @@ mod http {
         }
         request.framing = if chunked { Framing::Chunked } else { Framing::Length(length.unwrap_or(0)) };
         // both framings at once are a smuggling attempt: never kept alive (§6.1)
-        request.keep_alive = !close && (!old || keep) && !(chunked && length.is_some());
+        let both = chunked && length.is_some();
+        request.keep_alive = !close && !both && (!old || keep);
         request.tell_keep_alive = request.keep_alive && old;
         Ok(())
     }
@@ -5637,5 +5638,308 @@ mod out {
         pub fn written(&self) -> &[u8] {
             &self.bytes[..self.len]
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::{Config, Parser, Report};
+    use crate::connection::{Connection, Next, Service};
+    use crate::http::{self, BodyReader, Framing, Parsed};
+    use crate::log::Log;
+    use crate::out::Out;
+    use crate::rules::Wall;
+    use crate::stats::{Process, Rate, Statistics};
+
+    /// Numbers that are the same in every run (xorshift).
+    struct Seeded(u64);
+
+    impl Seeded {
+        fn below(&mut self, bound: usize) -> usize {
+            self.0 ^= self.0 << 13;
+            self.0 ^= self.0 >> 7;
+            self.0 ^= self.0 << 17;
+            (self.0 % bound as u64) as usize
+        }
+
+        /// A text from pieces that often mean something, and from any bytes.
+        fn soup(&mut self, pieces: &[&[u8]], length: usize) -> Vec<u8> {
+            let mut text = Vec::new();
+            for _ in 0..self.below(length) {
+                match self.below(5) {
+                    0 => text.push(self.below(256) as u8),
+                    _ => text.extend_from_slice(pieces[self.below(pieces.len())]),
+                }
+            }
+            text
+        }
+    }
+
+    /// Rounds of the random tests: more with HAPROXY_TEST_ROUNDS.
+    fn rounds() -> usize {
+        std::env::var("HAPROXY_TEST_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(2000)
+    }
+
+    fn configured(text: &str) -> (Config, Report) {
+        let mut report = Report::default();
+        let mut parser = Parser::new(&mut report);
+        parser.parse(b"test", cat!(text));
+        (parser.finish(), report)
+    }
+
+    fn service(text: &str) -> Service {
+        let (config, report) = configured(&[text, "\n"].concat());
+        assert!(report.errors.is_empty(), "{}", String::from_utf8_lossy(report.errors[0]));
+        let config: &'static Config = Box::leak(Box::new(config));
+        let statistics = Statistics::new(Process { maxconn: 10, ..Process::default() }, config);
+        Service { config, statistics, log: Log::new(true), now_ms: 0, wall: Wall::default() }
+    }
+
+    const RULES: &str = "frontend web\n mode http\n bind :1\n timeout client 5s\n stats uri /stats\n option httplog\n\
+                         log stdout format raw local0\n monitor-uri /alive\n\
+                         http-request return lf-string \"%[path] %HQ %[req.hdr(x)]\" hdr a %[url] if { path_beg /lf }\n\
+                         http-request deny if { path_sub deny } or { hdr(x) -m found }\n\
+                         http-request use-service prometheus-exporter if { path /metrics }";
+
+    /// What a connection answers to bytes that come in pieces of the lengths
+    /// that `piece` gives; every answer is sent at once.
+    fn answers(service: &mut Service, bytes: &[u8], mut piece: impl FnMut() -> usize) -> Vec<u8> {
+        let address = "127.0.0.1:1".parse().unwrap();
+        let mut connection = Connection::open(0, address, address, service);
+        let (mut answered, mut input, mut rest) = (Vec::new(), Vec::new(), bytes);
+        let mut buffer = vec![0; service.config.global.bufsize];
+        for turn in 0.. {
+            assert!(turn < 100_000, "a connection that is stuck");
+            let mut out = Out::new(&mut buffer, 0);
+            let (used, next) = connection.advance(service, &input, rest.is_empty(), &mut out);
+            answered.extend_from_slice(out.written());
+            input.drain(..used);
+            match next {
+                Next::Close => break,
+                Next::Write => {}
+                _ => {
+                    let room = service.config.global.bufsize - input.len();
+                    let length = piece().min(rest.len()).min(room);
+                    assert!(room > 0, "a full buffer that is not answered");
+                    input.extend_from_slice(&rest[..length]);
+                    rest = &rest[length..];
+                }
+            }
+        }
+        connection.closed(service);
+        answered
+    }
+
+    fn whole(service: &mut Service, bytes: &[u8]) -> String {
+        String::from_utf8_lossy(&answers(service, bytes, || usize::MAX)).into_owned()
+    }
+
+    #[test]
+    fn a_request_line_is_what_the_specification_says() {
+        let parse = |line: &str| {
+            let mut slots = [http::EMPTY_HEADER; http::MAX_HEADERS];
+            matches!(http::parse(cat!(line, "\r\n\r\n"), &mut slots), Parsed::Head(_))
+        };
+        for line in
+            ["GET / HTTP/1.1", "GET  /  HTTP/1.0", "BREW * HTTP/2.0", "CONNECT a:1 HTTP/1.1", "GET http://a HTTP/1.1"]
+        {
+            assert!(parse(line), "{line}");
+        }
+        for line in
+            ["GET /", "GET / HTTP/1.10", "GET / HTTP/0.9", "G(T / HTTP/1.1", "GET /# HTTP/1.1", "CONNECT / HTTP/1.1"]
+        {
+            assert!(!parse(line), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_chunked_body_ends_where_it_says_however_it_is_cut() {
+        let body = b"3;x=y\r\nabc\r\n10\r\n0123456789abcdef\r\n0\r\nt: 1\r\n\r\n";
+        for cut in 0..body.len() {
+            let mut reader = BodyReader::new(Framing::Chunked);
+            let (used, ended) = reader.take(&body[..cut]).unwrap();
+            assert!(!ended && used <= cut);
+            let (rest, ended) = reader.take(&body[used..]).unwrap();
+            assert!(ended && used + rest == body.len(), "{cut}");
+        }
+        for bad in ["x\r\n", "-1\r\n", " 1\r\n", "1\nab", "1\r\nab\r\n", "1;a\nb\r\n", "fffffffffffffffff\r\n"] {
+            assert!(BodyReader::new(Framing::Chunked).take(bad.as_bytes()).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_rate_is_of_the_last_second() {
+        let mut rate = Rate::default();
+        (0..10).for_each(|at| rate.add(at * 100, 1));
+        assert_eq!((rate.read(999), rate.read(1500), rate.read(3000)), (10, 5, 0));
+        rate.add(1500, 4);
+        assert_eq!((rate.read(1500), rate.max), (9, 10));
+    }
+
+    #[test]
+    fn numbers_and_text_never_leave_their_buffer() {
+        let mut bytes = [0; 16];
+        let mut out = Out::new(&mut bytes, 0);
+        out.put("0123456789").num(12345).put("67");
+        assert_eq!((out.written(), out.full), (&b"012345678912345"[..], true));
+        out.truncate(2);
+        out.html(b"<a&").padded(7, 3);
+        assert_eq!((out.written(), out.full), (&b"01&lt;a&amp;007"[..], false));
+    }
+
+    #[test]
+    fn answers_do_not_depend_on_how_the_bytes_are_cut() {
+        let mut random = Seeded(1);
+        let requests: [&[u8]; 9] = [
+            b"GET / HTTP/1.1\r\n\r\n",
+            b"GET /alive HTTP/1.1\r\nhost: a\r\n\r\n",
+            b"HEAD /lf?q=1 HTTP/1.1\r\nx:  y \r\n\r\n",
+            b"GET /lf HTTP/1.1\n\n",
+            b"\r\nGET /deny HTTP/1.0\r\nconnection: keep-alive\r\n\r\n",
+            b"GET /metrics?scope=bad HTTP/1.1\r\n\r\n",
+            b"BAD\r\n\r\n",
+            b"GET / HTTP/1.1\r\nhost: a b\r\n\r\n",
+            b"GET / HT",
+        ];
+        for _ in 0..rounds() / 4 {
+            let stream =
+                (0..1 + random.below(6)).map(|_| requests[random.below(requests.len())]).collect::<Vec<_>>().concat();
+            let once = answers(&mut service(RULES), &stream, || usize::MAX);
+            let cut = answers(&mut service(RULES), &stream, || 1 + random.below(20));
+            assert_eq!(once, cut, "{:?}", String::from_utf8_lossy(&stream));
+        }
+    }
+
+    #[test]
+    fn any_bytes_get_an_answer_or_a_close_and_are_counted() {
+        let pieces: &[&[u8]] = &[
+            b"GET ",
+            b"POST ",
+            b"/",
+            b"/stats",
+            b";csv",
+            b"/lf?a=%",
+            b" HTTP/1.1\r\n",
+            b"\r\n",
+            b"\r\n\r\n",
+            b"\n",
+            b"host: a\r\n",
+            b"content-length: 5\r\n",
+            b"transfer-encoding: chunked\r\n",
+            b"3\r\nabc\r\n",
+            b"0\r\n\r\n",
+            b"connection: close\r\n",
+            b"expect: 100-continue\r\n",
+            b"http://a:80/",
+            b"x: ",
+            b"?",
+            b"GET / HTTP/1.1\r\n\r\n",
+        ];
+        let mut random = Seeded(2);
+        let mut service = service(RULES);
+        for _ in 0..rounds() {
+            let stream = random.soup(pieces, 40);
+            answers(&mut service, &stream, || 1 + random.below(30));
+        }
+        let csv = whole(&mut service, b"GET /stats;csv HTTP/1.1\r\nconnection: close\r\n\r\n");
+        let columns = |line: usize| {
+            csv.split("\r\n\r\n").nth(1).unwrap().lines().nth(line).unwrap().split(',').map(str::to_owned)
+        };
+        let value =
+            |name: &str| columns(0).zip(columns(1)).find(|pair| pair.0 == name).unwrap().1.parse::<u64>().unwrap();
+        let answered: u64 =
+            ["1xx", "2xx", "3xx", "4xx", "5xx", "other"].iter().map(|class| value(&format!("hrsp_{class}"))).sum();
+        assert_eq!((value("req_tot"), value("scur")), (answered + 1, 1), "all but the request in hand are settled");
+    }
+
+    #[test]
+    fn any_text_is_a_configuration_or_yields_errors() {
+        let pieces: &[&[u8]] = &[
+            b"frontend ",
+            b"listen a\n",
+            b"defaults",
+            b"global\n",
+            b"\n",
+            b" ",
+            b"bind ",
+            b":80",
+            b"[::1]:1",
+            b"mode http\n",
+            b"stats ",
+            b"uri",
+            b"refresh 10",
+            b"http-request ",
+            b"return ",
+            b"deny",
+            b" if ",
+            b"{ ",
+            b" }",
+            b"path ",
+            b"path_dir ",
+            b"/",
+            b"\"",
+            b"'",
+            b"\\",
+            b"${X}",
+            b"acl ",
+            b"a ",
+            b"or ",
+            b"!",
+            b"lf-string ",
+            b"%[",
+            b"]",
+            b"%{+Q}",
+            b"%ci",
+            b"hdr(",
+            b")",
+            b"log ",
+            b"stdout ",
+            b"local0",
+            b"userlist u\n",
+            b"user a insecure-password b\n",
+            b"timeout client ",
+            b"30s",
+            b"redirect prefix ",
+            b"code 301",
+            b"status 200 ",
+            b"string ",
+            b"src 1.2.3.4/8 ",
+            b"monitor fail ",
+            b"option ",
+            b"no ",
+            b"httplog\n",
+            b"description ",
+            b"-m ",
+            b"len ",
+        ];
+        let mut random = Seeded(3);
+        for _ in 0..rounds() {
+            let text = random.soup(pieces, 60);
+            let (config, report) = configured(&String::from_utf8_lossy(&text));
+            assert!(report.errors.iter().all(|error| !error.is_empty()));
+            assert!(config.proxies.iter().all(|proxy| proxy.reply(503).status == 503));
+        }
+    }
+
+    #[test]
+    fn rules_see_what_the_request_says() {
+        let mut service = service(RULES);
+        let mut body =
+            |request: &str| whole(&mut service, request.as_bytes()).split("\r\n\r\n").nth(1).unwrap_or("").to_owned();
+        assert_eq!(body("GET /lf/a?b=1 HTTP/1.1\r\nx: 1, 2\r\n\r\n"), "/lf/a ?b=1 2");
+        assert!(body("GET /a/deny HTTP/1.1\r\n\r\n").contains("403 Forbidden"));
+        assert!(body("GET / HTTP/1.1\r\nx: 1\r\n\r\n").contains("403 Forbidden"));
+        assert!(body("GET / HTTP/1.1\r\n\r\n").contains("503 Service Unavailable"));
+    }
+
+    #[test]
+    fn the_support_table_names_each_word_once() {
+        let text = String::from_utf8_lossy(crate::config::support()).into_owned();
+        let lines = text.lines().skip(1).take(3).flat_map(|line| line.split(": ").nth(1).unwrap().split(", "));
+        let mut words: Vec<&str> = lines.filter(|word| !matches!(*word, "user" | "group")).collect();
+        let count = words.len();
+        words.sort_unstable();
+        words.dedup();
+        assert_eq!((words.len(), words[0] as &str), (count, ".alert"));
     }
 }

@@ -1,0 +1,122 @@
+#!/usr/bin/env bash
+# Tests everything. Sets up what it needs: toolchain parts with rustup, and
+# where they are missing and apt-get is there, curl, strace, python3, binutils.
+#
+#   ./test.sh          all of it, on a fresh clone too
+#   ./test.sh NAME     the tests over sockets whose name contains NAME
+#   ./test.sh soak     a million connections of every bad kind (takes long)
+#   ./test.sh fuzz     the random tests of the pure parts, 200 times as many
+#   ./test.sh kraft    the real thing: kraft build, run with -M 64M, curl, stop
+set -euo pipefail
+cd "$(dirname "$0")"
+
+TARGET=x86_64-unknown-linux-musl
+PROGRAM=target/$TARGET/release/haproxy
+ROOTFS=target/rootfs
+# Bytes: of the program, and of the root filesystem as kraft packs it.
+PROGRAM_BUDGET=196608
+ROOTFS_BUDGET=198656
+
+step() { printf '\n== %s\n' "$*"; }
+
+setup() {
+    step "toolchain parts and tools"
+    rustup target add "$TARGET"
+    rustup component add rust-src rustfmt clippy
+    local missing=() tool
+    for tool in curl strace python3 readelf; do
+        command -v "$tool" >/dev/null || missing+=("${tool/readelf/binutils}")
+    done
+    if ((${#missing[@]})); then
+        command -v apt-get >/dev/null || { echo "please install: ${missing[*]}"; exit 1; }
+        local sudo=""
+        ((EUID == 0)) || sudo=sudo
+        $sudo apt-get update -qq
+        $sudo apt-get install -y -qq "${missing[@]}"
+    fi
+}
+
+image() {
+    RUSTC_BOOTSTRAP=1 cargo image --locked
+    rm -rf "$ROOTFS"
+    install -D -m 755 "$PROGRAM" "$ROOTFS/usr/bin/haproxy"
+    install -D -m 644 haproxy.conf "$ROOTFS/etc/haproxy/haproxy.conf"
+}
+
+# The size of a directory as an uncompressed newc CPIO: for each entry a head
+# of 110 bytes and its name, padded to 4, and the content, padded to 4.
+cpio_size() {
+    (cd "$1" && find . -printf '%P %y %s\n') | awk '
+        function pad(n) { return int((n + 3) / 4) * 4 }
+        { total += pad(110 + length($1 == "" ? "." : $1) + 1) + ($2 == "f" ? pad($3) : 0) }
+        END { print total + 124 }'
+}
+
+static_build() {
+    step "the static program"
+    image
+    readelf -hlW "$PROGRAM" >target/readelf.txt
+    grep -q 'Type: *DYN' target/readelf.txt || { echo "not position-independent"; exit 1; }
+    ! grep -q INTERP target/readelf.txt || { echo "wants an interpreter"; exit 1; }
+    local program rootfs
+    program=$(stat -c %s "$PROGRAM")
+    rootfs=$(cpio_size "$ROOTFS")
+    echo "program $program bytes, root filesystem $rootfs bytes as a CPIO"
+    ((program <= PROGRAM_BUDGET && rootfs <= ROOTFS_BUDGET)) || { echo "over the budget of $PROGRAM_BUDGET and $ROOTFS_BUDGET"; exit 1; }
+}
+
+reproducible() {
+    step "the same bytes from another folder"
+    local other
+    other=$(mktemp -d)
+    cp -r Cargo.toml Cargo.lock main.rs haproxy.conf .cargo "$other"
+    (cd "$other" && RUSTC_BOOTSTRAP=1 cargo image --locked --quiet)
+    cmp "$PROGRAM" "$other/$PROGRAM"
+    rm -rf "$other"
+    echo "identical"
+}
+
+with_curl() {
+    step "the stock configuration, with curl"
+    "$PROGRAM" -f haproxy.conf &
+    local pid=$! status
+    for _ in $(seq 100); do curl -s -o /dev/null localhost:8404/stats && break; sleep 0.05; done
+    status=$(curl -s -o target/stats.html -w '%{http_code}' localhost:8404/stats)
+    [ "$status" = 200 ] && grep -q '<h2 id=.stats.>' target/stats.html
+    [ "$(curl -s 'localhost:8404/stats;csv' | tail -1 | cut -d, -f1,2)" = "stats,FRONTEND" ]
+    [ "$(curl -s -o /dev/null -w '%{http_code}' localhost:8404/)" = 503 ]
+    kill "$pid"
+    wait "$pid" || true
+    echo "200, CSV and 503"
+}
+
+kraft_run() {
+    step "kraft"
+    command -v kraft >/dev/null || { echo "kraft is not installed, so this was not tested"; exit 1; }
+    local sudo=""
+    [ -d "$ROOTFS" ] || image
+    kraft build --rootfs "$ROOTFS" --plat qemu --arch x86_64 .
+    $sudo kraft run --rm --detach --name tiny-haproxy-test -M 64M -p 8404:8404 --plat qemu --arch x86_64 .
+    trap 'kraft stop tiny-haproxy-test' EXIT
+    curl --retry 20 --retry-all-errors --retry-delay 1 -sf localhost:8404/stats | grep -q '<h2 id=.stats.>'
+    echo "served by a unikernel"
+}
+
+case "${1:-all}" in
+all)
+    setup
+    step "formatting" && cargo fmt --check
+    step "clippy" && cargo clippy --locked --all-targets -- -D warnings
+    step "unit tests" && cargo test --locked
+    step "a plain build on stable" && cargo build --locked --release
+    static_build
+    reproducible
+    with_curl
+    step "over sockets"
+    python3 .ci/sockets.py "$PROGRAM"
+    ;;
+soak) setup && static_build && SOAK=${2:-1000000} python3 .ci/sockets.py "$PROGRAM" churn ;;
+fuzz) HAPROXY_TEST_ROUNDS=${2:-400000} cargo test --locked --release any_ cut ;;
+kraft) setup && kraft_run ;;
+*) static_build && python3 .ci/sockets.py "$PROGRAM" "$@" ;;
+esac
