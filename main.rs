@@ -2008,11 +2008,18 @@ mod stats {
     const HTML: usize = 1;
     const DETAIL: usize = 2;
 
-    /// Writes what depends on the moment.
-    type Hole = fn(&Row, &'static Column, &mut Out);
-
-    /// Text, and what follows it.
-    type Template = Vec<(Text, Hole, &'static Column)>;
+    /// What depends on the moment, behind a text that does not.
+    enum Hole {
+        /// A number of a row: plain, or with its thousands apart.
+        Plain(fn(&Row) -> u64),
+        Grouped(fn(&Row) -> u64),
+        /// The same, behind a `>` or, above zero, in the colour of an alarm.
+        Alarm(fn(&Row) -> u64),
+        /// Anything else of a column.
+        Other(fn(&Row, &'static Column, &mut Out), &'static Column),
+        End,
+    }
+    type Template = Vec<(Text, Hole)>;
 
     /// The parts of the two pages that people and scrapers ask for most, for
     /// each side of each proxy: made at start, filled in on every request.
@@ -2020,6 +2027,9 @@ mod stats {
     pub struct Templates {
         csv_header: Text,
         html_heads: Text,
+        /// Of each proxy with statistics: the page down to its version, and
+        /// the options of a page that was asked for without any.
+        html_tops: Vec<[Text; 2]>,
         /// Line of the CSV, of the page, and what stands below the latter.
         rows: Vec<[Template; 3]>,
     }
@@ -2051,6 +2061,7 @@ mod stats {
             Self {
                 csv_header: header.leak(),
                 html_heads: heads.0.leak(),
+                html_tops: (0..view.config.proxies.len()).map(|owner| html_top(view.config, owner)).collect(),
                 rows: (0..view.config.proxies.len() * 2).map(row).collect(),
             }
         }
@@ -2070,12 +2081,12 @@ mod stats {
             self
         }
 
-        fn hole(&mut self, column: &'static Column, hole: Hole) {
-            self.1.push((std::mem::take(&mut self.0).leak(), hole, column));
+        fn hole(&mut self, hole: Hole) {
+            self.1.push((std::mem::take(&mut self.0).leak(), hole));
         }
 
         fn done(mut self) -> Template {
-            self.hole(&COLUMNS[0], |_, _, _| {});
+            self.hole(Hole::End);
             self.1
         }
     }
@@ -2088,11 +2099,8 @@ mod stats {
                     Dash => drop(draft.put("-")),
                     _ if row.tags(column).is_empty() => {}
                     Zero => drop(draft.put("0")),
-                    _ => draft.hole(column, |row, column, out| {
-                        if let Some(value) = row.value(column) {
-                            value.put(out);
-                        }
-                    }),
+                    Number(number) => draft.hole(Hole::Plain(number)),
+                    _ => draft.hole(Hole::Other(csv_cell, column)),
                 }
                 draft.put(",");
             }
@@ -2101,13 +2109,25 @@ mod stats {
         draft.done()
     }
 
+    fn csv_cell(row: &Row, column: &'static Column, out: &mut Out) {
+        if let Some(value) = row.value(column) {
+            value.put(out);
+        }
+    }
+
     fn html_template(row: &Row) -> Template {
         let mut draft = Draft::default();
         draft.put("<tr><td>").put(row.side("Frontend", "Backend"));
         for (_, columns) in GROUPS {
             for (at, name) in columns.split(' ').enumerate() {
                 draft.put(if at == 0 { "<td class=g>" } else { "<td>" });
-                draft.hole(named(name.split(':').next_back().unwrap_or(name)), html_cell);
+                let column = named(name.split(':').next_back().unwrap_or(name));
+                match column.3 {
+                    _ if row.tags(column).is_empty() => {}
+                    Zero => drop(draft.put("0")),
+                    Number(number) => draft.hole(Hole::Grouped(number)),
+                    _ => draft.hole(Hole::Other(html_cell, column)),
+                }
             }
         }
         draft.done()
@@ -2117,17 +2137,36 @@ mod stats {
         let mut draft = Draft::default();
         draft.put("<dl class=s>");
         for (label, name) in DETAILS {
-            draft.put("<div><dt>").put(label).put("<dd");
-            draft.hole(named(name), |row, column, out| {
-                let Some(Value::U32(number) | Value::U64(number)) = row.value(column) else { return };
-                let failures = matches!(column.0, "hrsp_5xx" | "eint");
-                out.put(if failures && number > 0 { " class=bad>" } else { ">" });
-                grouped(number, out);
-            });
+            let alarming = matches!(*name, "hrsp_5xx" | "eint");
+            draft.put("<div><dt>").put(label).put(if alarming { "<dd" } else { "<dd>" });
+            match named(name).3 {
+                Number(number) if alarming => draft.hole(Hole::Alarm(number)),
+                Number(number) => draft.hole(Hole::Grouped(number)),
+                _ => drop(draft.put(if alarming { ">0" } else { "0" })),
+            }
             draft.put("</div>");
         }
         draft.put("</dl>");
         draft.done()
+    }
+
+    /// The first part of an owner's page, and its options where none is set.
+    fn html_top(config: &Config, owner: usize) -> [Text; 2] {
+        let Some(stats) = &config.proxies[owner].stats else { return [b"", b""] };
+        let mut room = [0; 8192];
+        let mut out = Out::new(&mut room, 0);
+        let name = config.proxies[owner].name;
+        out.put(PAGE_TOP).html(stats.node.unwrap_or(name)).put(": statistics</title><style>").put(STYLE);
+        out.put("</style><header><h1>Statistics");
+        if let Some(node) = stats.node {
+            out.put(" of ").html(node);
+        }
+        out.put("</h1><p>").html(stats.description.unwrap_or(b"")).put("</p><p>tiny-haproxy");
+        out.put(if stats.hide_version { "" } else { concat!(" version ", env!("CARGO_PKG_VERSION")) });
+        let top = out.written().len();
+        Page::new(Kind::Html, owner as u16).html_options(stats, &mut out);
+        let text: Text = cat!(out.written(), "");
+        [&text[..top], &text[top..]]
     }
 
     fn named(name: &str) -> &'static Column {
@@ -2155,9 +2194,18 @@ mod stats {
         /// Writes one of the row's templates: see [`Templates::rows`].
         fn fill(&self, which: usize, out: &mut Out) {
             let at = (self.proxy.id as usize - 1) * 2 + usize::from(self.backend);
-            for (text, hole, column) in &self.view.statistics.templates.rows[at][which] {
+            for (text, hole) in &self.view.statistics.templates.rows[at][which] {
                 out.put(text);
-                hole(self, column, out);
+                match hole {
+                    Hole::Plain(number) => drop(out.num(number(self))),
+                    Hole::Grouped(number) => grouped(number(self), out),
+                    Hole::Alarm(number) => {
+                        let number = number(self);
+                        out.put(if number > 0 { " class=bad>" } else { ">" }).num(number);
+                    }
+                    Hole::Other(write, column) => write(self, column, out),
+                    Hole::End => {}
+                }
             }
         }
     }
@@ -2467,11 +2515,11 @@ mod stats {
             let owner = &view.config.proxies[usize::from(self.owner)];
             let Some(stats) = &owner.stats else { return false };
             match piece {
-                0 => {
-                    out.put(PAGE_HEAD).html(stats.node.unwrap_or(owner.name)).put(": statistics</title><style>");
-                    out.put(STYLE).put("</style>");
-                }
+                0 => drop(out.put(view.statistics.templates.html_tops[usize::from(self.owner)][0])),
                 1 => self.html_head(view, stats, out),
+                2 if !self.hide_down && !self.no_refresh && self.scope_len == 0 => {
+                    out.put(view.statistics.templates.html_tops[usize::from(self.owner)][1]);
+                }
                 2 => self.html_options(stats, out),
                 _ => match self.row(view, (piece - 3) * 2) {
                     None => return false,
@@ -2491,14 +2539,6 @@ mod stats {
 
         fn html_head(&self, view: &View, stats: &Stats, out: &mut Out) {
             let process = &view.statistics.process;
-            out.put("<header><h1>Statistics");
-            if let Some(node) = stats.node {
-                out.put(" of ").html(node);
-            }
-            out.put("</h1><p>").html(stats.description.unwrap_or(b"")).put("</p><p>tiny-haproxy");
-            if !stats.hide_version {
-                out.put(concat!(" version ", env!("CARGO_PKG_VERSION")));
-            }
             out.put(if process.stopping { " <b class=bad>stopping</b>" } else { "" }).put("</p></header>");
             if let Some(banner) = self.banner {
                 out.put("<p class=banner>").put(banner).put(" <a href='").html(stats.uri).put("'>Dismiss</a></p>");
@@ -2507,18 +2547,22 @@ mod stats {
             let full = process.connections >= u64::from(process.maxconn);
             out.put("<dl><div><dt>pid<dd>").num(std::process::id()).put("</div><div><dt>uptime<dd>");
             uptime(now / 1000, out);
+            let mut fact = |label: &str, number: u64, alarming: bool| {
+                out.put("</div><div><dt>").put(label).put(if alarming { "<dd class=bad>" } else { "<dd>" });
+                grouped(number, out);
+            };
+            fact("connections now", process.connections, full);
+            fact("of at most", process.maxconn.into(), false);
+            fact("most so far", process.connections_max, false);
+            fact("times full", process.waits, process.waits > 0);
+            fact("connections/s", process.connection_rate.read(now), false);
+            fact("bits/s out", process.bytes_rate.read(now) * 8, false);
+            fact("connections", process.connections_total, false);
+            fact("requests", process.requests_total, false);
+            fact("KiB reserved", process.memory_kib, false);
+            fact("file limit", process.max_files, false);
+            fact("logs dropped", process.dropped_logs, process.dropped_logs > 0);
             out.put("</div>");
-            fact("connections now", process.connections, full, out);
-            fact("of at most", process.maxconn.into(), false, out);
-            fact("most so far", process.connections_max, false, out);
-            fact("times full", process.waits, process.waits > 0, out);
-            fact("connections/s", process.connection_rate.read(now), false, out);
-            fact("bits/s out", process.bytes_rate.read(now) * 8, false, out);
-            fact("connections", process.connections_total, false, out);
-            fact("requests", process.requests_total, false, out);
-            fact("KiB reserved", process.memory_kib, false, out);
-            fact("file limit", process.max_files, false, out);
-            fact("logs dropped", process.dropped_logs, process.dropped_logs > 0, out);
             out.put("</dl>");
         }
 
@@ -2564,7 +2608,7 @@ mod stats {
         row.fill(HTML, out);
     }
 
-    const PAGE_HEAD: &str = "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>\
+    const PAGE_TOP: &str = "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>\
                              <link rel=icon href='data:,'><title>";
 
     /// Column groups of the page: each label with its column of the CSV.
@@ -2615,14 +2659,12 @@ th{font-size:.8em;font-weight:600}th[colspan]{text-align:center}th[colspan],.g{b
 tr>:first-child:not(.g){text-align:left;position:sticky;left:0;background:Canvas}\
 td b{padding:.1em .5em;border-radius:.6em;color:#fff}@media(prefers-color-scheme:dark){.bad{color:#f77}}";
 
-    fn fact(label: &str, number: u64, alarming: bool, out: &mut Out) {
-        out.put("<div><dt>").put(label).put(if alarming { "<dd class=bad>" } else { "<dd>" });
-        grouped(number, out);
-        out.put("</div>");
-    }
-
     /// A number with a thin space between its thousands.
     fn grouped(number: u64, out: &mut Out) {
+        if number < 1000 {
+            out.num(number);
+            return;
+        }
         let mut buffer = itoa::Buffer::new();
         let digits = buffer.format(number).as_bytes();
         for (at, digit) in digits.iter().enumerate() {
