@@ -1225,15 +1225,34 @@ mod connection {
                 self.seen = input.len() as u32;
                 return (0, Next::Read);
             }
-            let mut slots = [http::EMPTY_HEADER; http::MAX_HEADERS];
+            let mut slots = [http::EMPTY_HEADER; http::FEW_HEADERS];
             match http::parse(input, &mut slots) {
+                Parsed::Crowded => {
+                    let mut slots = [http::EMPTY_HEADER; http::MAX_HEADERS];
+                    let parsed = http::parse(input, &mut slots);
+                    self.parsed(service, parsed, input, end, out)
+                }
+                parsed => self.parsed(service, parsed, input, end, out),
+            }
+        }
+
+        fn parsed(
+            &mut self,
+            service: &mut Service,
+            parsed: Parsed,
+            input: &[u8],
+            end: bool,
+            out: &mut Out,
+        ) -> (usize, Next) {
+            let limit = service.config.head_limit();
+            match parsed {
                 Parsed::Head(request) if request.length <= limit => self.request(service, &request, input, end, out),
                 Parsed::Partial if input.len() < limit && !end => {
                     self.seen = input.len() as u32;
                     (0, Next::Read)
                 }
                 Parsed::Partial if end => self.bad(service, 400, "CR--", out),
-                Parsed::Partial | Parsed::Head(_) => self.bad(service, 400, "PR--", out),
+                Parsed::Partial | Parsed::Head(_) | Parsed::Crowded => self.bad(service, 400, "PR--", out),
                 Parsed::Bad(status) => self.bad(service, status, "PR--", out),
                 Parsed::Http2 => {
                     out.put(HTTP2_REFUSAL);
@@ -4884,8 +4903,10 @@ mod log {
 mod http {
     pub use httparse::{EMPTY_HEADER, Header};
 
-    /// Most header fields of a request; one more is a 400.
+    /// Most header fields of a request; one more is a 400. Most requests have
+    /// [`FEW_HEADERS`] at most, for which less has to be made ready.
     pub const MAX_HEADERS: usize = 100;
+    pub const FEW_HEADERS: usize = 16;
     /// Longest line of a chunk's size with its extensions, in bytes.
     const MAX_CHUNK_LINE: usize = 1024;
     /// Longest trailer section of a chunked body, in bytes.
@@ -4901,6 +4922,8 @@ mod http {
         Partial,
         /// Not a request that can be served: answer this status and close.
         Bad(u16),
+        /// More header fields than slots: give [`MAX_HEADERS`] of them.
+        Crowded,
         /// HTTP/2, which is refused in its own framing.
         Http2,
         Head(Request<'h, 'b>),
@@ -4969,7 +4992,7 @@ mod http {
 
     /// Parses one request head at the start of `buffer`, which must not begin
     /// with an empty line: see [`blank_lines`].
-    pub fn parse<'h, 'b>(buffer: &'b [u8], slots: &'h mut [Header<'b>; MAX_HEADERS]) -> Parsed<'h, 'b> {
+    pub fn parse<'h, 'b>(buffer: &'b [u8], slots: &'h mut [Header<'b>]) -> Parsed<'h, 'b> {
         if buffer.starts_with(H2_PREFACE) {
             return Parsed::Http2;
         }
@@ -4984,9 +5007,11 @@ mod http {
         let Some((method, target, version)) = request_line(line) else {
             return Parsed::Bad(400);
         };
+        let all = slots.len() == MAX_HEADERS;
         let (length, headers) = match httparse::parse_headers(&buffer[end + 1..], slots) {
             Ok(httparse::Status::Complete((length, headers))) => (end + 1 + length, headers),
             Ok(httparse::Status::Partial) => return Parsed::Partial,
+            Err(httparse::Error::TooManyHeaders) if !all => return Parsed::Crowded,
             Err(_) => return Parsed::Bad(400),
         };
         let mut request = Request {
@@ -5115,7 +5140,8 @@ mod http {
 
     /// `uri-host [ ":" port ]` by its characters (RFC 3986 §3.2); empty is fine.
     fn is_authority(text: &[u8]) -> bool {
-        text.iter().all(|&byte| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:%[]".contains(&byte))
+        let mark = |byte: u8| b"-._~!$&'()*+,;=:%[]".contains(&byte);
+        text.iter().all(|&byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b':') || mark(byte))
     }
 
     /// The same host, default port or not.
