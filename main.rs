@@ -2654,7 +2654,7 @@ mod stats {
         ("5xx", "hrsp_5xx"),
         ("other", "hrsp_other"),
         ("intercepted", "intercepted"),
-        ("internal errors", "eint"),
+        ("failures", "eint"),
         ("connections", "conn_tot"),
         ("connections/s", "conn_rate"),
         ("at most", "conn_rate_max"),
@@ -2784,7 +2784,7 @@ td b{padding:.1em .5em;border-radius:.6em;color:#fff}@media(prefers-color-scheme
           current_backend_ssl_key_rate|max_backend_ssl_key_rate|limit_http_comp|current_zlib_memory|max_zlib_memory|\
           unstoppable_jobs|active_peers|connected_peers|busy_polling_enabled|max_memory_bytes", false, |_| 0),
         ("pool_failures_total|ssl_connections_total|pipes_used_total|pipes_free_total|ssl_cache_lookups_total|\
-          ssl_cache_misses_total|http_comp_bytes_in_total|http_comp_bytes_out_total|failed_resolutions|\
+          ssl_cache_misses_total|http_comp_bytes_in_total|http_comp_bytes_out_total|\
           spliced_bytes_out_total|recv_logs_total", true, |_| 0),
     ];
 }

@@ -708,7 +708,7 @@ def test_metrics():
     with Server(text):
         body = get("/metrics")[2].decode()
         names = set(re.findall(r"^# TYPE (\S+) ", body, re.M))
-        assert len(names) == 85, len(names)
+        assert len(names) == 84, len(names)
         assert 'haproxy_frontend_http_requests_total{proxy="web"} 1\n' in body
         assert 'haproxy_frontend_status{proxy="web",state="UP"} 1\n' in body
         assert 'haproxy_frontend_http_responses_total{proxy="web",code="2xx"} 0\n' in body
