@@ -2295,7 +2295,9 @@ mod stats {
             let mut page = Self::new(kind, owner);
             page.hide_down = has(b";up");
             page.no_refresh = has(b";norefresh");
-            page.banner = BANNERS.iter().find(|banner| has(banner.0)).map(|banner| banner.1);
+            if has(b";st=") {
+                page.banner = BANNERS.iter().find(|banner| has(banner.0)).map(|banner| banner.1);
+            }
             if let Some(at) = http::find(options, b"scope=") {
                 let value = options[at + 6..].iter().take_while(|byte| !matches!(byte, b'&' | b';'));
                 for (room, byte) in page.scope.iter_mut().zip(value) {
