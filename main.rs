@@ -24,12 +24,12 @@
 //! | `event_loop` | sockets, slots, buffers, timers, signals: all of mio    | connection, log, sys         |
 //! | `connection` | one connection as a state machine over byte slices      | stats, rules, http, log      |
 //! | `stats`      | counters, the table of columns, all statistics formats  | config, http                 |
-//! | `config`     | the configuration language, the table of keywords       | rules, http                  |
-//! | `rules`      | conditions, fetches, format strings, replies            | http                         |
-//! | `log`        | the batch of log lines and where it goes                | rules, sys                   |
+//! | `config`     | the configuration language, the table of keywords       | rules, log, http, sys        |
+//! | `rules`      | conditions, fetches, format strings, replies            | http, sys                    |
+//! | `log`        | the batch of log lines and where it goes                | sys                          |
 //! | `http`       | RFC 9112 parsing: heads, framing, chunks                | httparse                     |
-//! | `out`        | a bounded writer over a byte slice                      | itoa                         |
-//! | `sys`        | the few calls that std and mio have not                 | libc, as linked by std       |
+//! | `sys`        | the few calls that std and mio have not, all `unsafe`   | libc, as linked by std       |
+//! | `out`        | a bounded writer, and text that is built at start       | itoa; used by all            |
 //!
 //! To add a configuration word: a line in `config::KEYWORDS`. A statistics
 //! column: a line in `stats::COLUMNS`. A fetch: a line in `rules::FETCHES`.
@@ -203,7 +203,6 @@ mod event_loop {
     use mio::{Events, Interest, Poll, Token};
     use std::io::{ErrorKind, Read, Write};
     use std::net::{Shutdown, SocketAddr};
-    use std::os::fd::FromRawFd;
     use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
     /// Events taken from the kernel at once.
@@ -469,19 +468,7 @@ mod event_loop {
         pub fn start(config: Config, plan: &Plan, background: bool) -> Result<Self, Text> {
             let config: &'static Config = Box::leak(Box::new(config));
             let failed = |what: &str, why: std::io::Error| cat!(what, " : ", sys::reason(&why));
-            let mut sockets = Vec::new();
-            for (at, proxy) in config.proxies.iter().enumerate().filter(|(_, proxy)| !proxy.disabled) {
-                for bind in &proxy.binds {
-                    let socket = listen(bind).map_err(|why| {
-                        let shown = match bind {
-                            Bind::Address(_, shown) => shown,
-                            Bind::Descriptor(number) => cat!("fd@", itoa::Buffer::new().format(*number)),
-                        };
-                        cat!("starting proxy ", proxy.name, " : cannot listen on [", shown, "] : ", sys::reason(&why))
-                    })?;
-                    sockets.push(Listener { socket, proxy: at as u16, ready: true });
-                }
-            }
+            let mut sockets = listeners(config)?;
             if background && let Err(why) = sys::background() {
                 crate::message("WARNING", failed("cannot go to the background, staying in front", why));
             }
@@ -987,14 +974,30 @@ mod event_loop {
         Wall { seconds: since.as_secs(), millis: since.subsec_millis() }
     }
 
+    /// Opens every listening socket of the configuration.
+    fn listeners(config: &Config) -> Result<Vec<Listener>, Text> {
+        let mut sockets = Vec::new();
+        for (at, proxy) in config.proxies.iter().enumerate().filter(|(_, proxy)| !proxy.disabled) {
+            for bind in &proxy.binds {
+                let socket = listen(bind).map_err(|why| {
+                    let shown = match bind {
+                        Bind::Address(_, shown) => shown,
+                        Bind::Descriptor(number) => cat!("fd@", itoa::Buffer::new().format(*number)),
+                    };
+                    cat!("starting proxy ", proxy.name, " : cannot listen on [", shown, "] : ", sys::reason(&why))
+                })?;
+                sockets.push(Listener { socket, proxy: at as u16, ready: true });
+            }
+        }
+        Ok(sockets)
+    }
+
     /// Opens one listening socket.
     fn listen(bind: &Bind) -> std::io::Result<TcpListener> {
         match bind {
             Bind::Address(address, _) => TcpListener::bind(*address),
             Bind::Descriptor(number) => {
-                // SAFETY: the configuration says that this descriptor is a
-                // listening socket of ours; each is named once.
-                let socket = unsafe { std::net::TcpListener::from_raw_fd(*number) };
+                let socket = sys::inherited(*number);
                 socket.set_nonblocking(true)?;
                 Ok(TcpListener::from_std(socket))
             }
@@ -3885,7 +3888,8 @@ mod config {
 }
 
 /// Conditions, fetches, format strings and replies: compiled once at start,
-/// evaluated on every request without allocating. Calls http and out only.
+/// evaluated on every request without allocating. Calls http, out and, to read
+/// a file of patterns, sys.
 mod rules {
     use crate::http::{self, Request};
     use crate::out::{Out, Text};
@@ -5329,6 +5333,7 @@ mod sys {
     use crate::out::Text;
     use std::ffi::OsStr;
     use std::io;
+    use std::os::fd::FromRawFd;
     use std::os::unix::ffi::OsStrExt;
     use std::path::Path;
     use std::sync::OnceLock;
@@ -5470,6 +5475,13 @@ mod sys {
     }
     /// PIPE_BUF of Linux.
     const PIPE_ROOM: usize = 4096;
+
+    /// A listening socket that was open when the program was started.
+    pub fn inherited(descriptor: i32) -> std::net::TcpListener {
+        // SAFETY: the configuration says that this descriptor is a socket of
+        // ours, and names it once.
+        unsafe { std::net::TcpListener::from_raw_fd(descriptor) }
+    }
 
     /// Goes on in the background, as daemon(3) does.
     pub fn background() -> io::Result<()> {

@@ -116,7 +116,7 @@ all)
     python3 .ci/sockets.py "$PROGRAM"
     ;;
 soak) setup && static_build && SOAK=${2:-1000000} python3 .ci/sockets.py "$PROGRAM" churn ;;
-fuzz) HAPROXY_TEST_ROUNDS=${2:-400000} cargo test --locked --release any_ cut ;;
+fuzz) HAPROXY_TEST_ROUNDS=${2:-400000} cargo test --locked --release -- any_ cut ;;
 kraft) setup && kraft_run ;;
 *) static_build && python3 .ci/sockets.py "$PROGRAM" "$@" ;;
 esac

@@ -51,9 +51,10 @@ def http_config(lines, timeouts="timeout client 10s"):
 class Server:
     """The program, serving one configuration until the test is over."""
 
-    def __init__(self, text, *args, files=None, memory=GUEST, strace=None, stdout=subprocess.PIPE, wait=True, more=None):
+    def __init__(self, text, *args, files=None, memory=GUEST, strace=None, stdout=subprocess.PIPE, wait=True, more=None, inherited=None):
         self.root = tempfile.mkdtemp(prefix="haproxy-test-")
         atexit.register(shutil.rmtree, self.root, True)
+        os.chmod(self.root, 0o755)
         for folder in ("usr/bin", "etc/haproxy"):
             os.makedirs(os.path.join(self.root, folder))
         shutil.copy(PROGRAM, os.path.join(self.root, "usr/bin/haproxy"))
@@ -69,6 +70,9 @@ class Server:
             if os.geteuid() == 0 and not strace:
                 os.chroot(self.root)
                 os.chdir("/")
+                if files:  # root would raise the limit
+                    os.setgid(65534)
+                    os.setuid(65534)
 
         command = ["/usr/bin/haproxy", "-f", "/etc/haproxy/haproxy.conf", *args]
         if strace or os.geteuid() != 0:
@@ -79,7 +83,8 @@ class Server:
             command = ["strace", "-f", "-o", strace] + command
             memory = None
         self.process = subprocess.Popen(
-            command, preexec_fn=limits, stdin=subprocess.DEVNULL, stdout=stdout, stderr=subprocess.PIPE
+            command, preexec_fn=limits, stdin=subprocess.DEVNULL, stdout=stdout, stderr=subprocess.PIPE,
+            pass_fds=[inherited] if inherited else [],
         )
         atexit.register(self.kill)
         if wait:
@@ -959,6 +964,16 @@ def test_no_descriptor_left_means_waiting():
             connection.close()
             answered += 1
         assert answered == 30 and server.process.poll() is None
+        assert int(re.search(rb"times full<dd class=bad>(\d+)", get("/stats")[2])[1]) > 0, "the limit was met"
+
+
+def test_an_inherited_socket_is_served():
+    listener = socket.create_server(("127.0.0.1", PORT))
+    os.environ["TEST_FD"] = str(listener.fileno())
+    text = STATS.replace(f"bind 127.0.0.1:{PORT}".encode(), b'bind "fd@${TEST_FD}"')
+    with Server(text, inherited=listener.fileno()):
+        listener.close()
+        assert get("/stats")[0] == 200
 
 
 def test_not_enough_memory_is_told_at_start():
