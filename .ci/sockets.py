@@ -1048,6 +1048,14 @@ def test_system_calls_and_no_memory_after_start():
             connection.sendall(b"GET / HTTP/1.1\r\nconnection: close\r\n\r\n")
         for connection in held:
             read_answer(connection)
+        idle = [connect() for _ in range(6)]  # all places are taken, and two wait
+        for connection in idle:
+            connection.sendall(b"GET / HTTP/1.1\r\n\r\n")
+            read_answer(connection)
+        waiting = [connect() for _ in range(2)]
+        time.sleep(0.3)
+        for connection in idle + waiting:
+            connection.close()
         slow = connect()
         slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
         slow.sendall(b"GET /metrics HTTP/1.1\r\n\r\n" * 200)
