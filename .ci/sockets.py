@@ -142,12 +142,16 @@ def connect(port=PORT):
     return connection
 
 
+def more(connection):
+    data = connection.recv(65536)
+    assert data, "closed inside an answer"
+    return data
+
+
 def read_answer(connection, buffer=b"", method="GET"):
     """One answer by its framing: status, fields, body, what follows it."""
     while b"\r\n\r\n" not in buffer:
-        data = connection.recv(65536)
-        assert data, f"closed after {buffer!r}"
-        buffer += data
+        buffer += more(connection)
     head, rest = buffer.split(b"\r\n\r\n", 1)
     lines = head.decode().split("\r\n")
     status = int(lines[0].split()[1])
@@ -158,17 +162,15 @@ def read_answer(connection, buffer=b"", method="GET"):
         body = b""
         while True:
             while b"\r\n" not in rest:
-                rest += connection.recv(65536)
+                rest += more(connection)
             size, rest = rest.split(b"\r\n", 1)
             while len(rest) < int(size, 16) + 2:
-                rest += connection.recv(65536)
+                rest += more(connection)
             body, rest = body + rest[: int(size, 16)], rest[int(size, 16) + 2 :]
             if int(size, 16) == 0:
                 return status, fields, body, rest
     while len(rest) < int(fields["content-length"]):
-        data = connection.recv(65536)
-        assert data, "closed inside a body"
-        rest += data
+        rest += more(connection)
     length = int(fields["content-length"])
     return status, fields, rest[:length], rest[length:]
 
