@@ -1106,7 +1106,7 @@ def soak(connections):
                     churn[(number + seed) % len(churn)](connection)
                     if (number + seed) % 7 == 0:  # reset
                         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-                    elif (number + seed) % 3 == 0:
+                    elif (number + seed) % len(churn) == 0:  # the one kind that is sure of an answer
                         connection.recv(4096)
                     connection.close()
                 except OSError:
