@@ -495,7 +495,8 @@ mod event_loop {
                 crate::message("WARNING", text);
             }
             let logs = config.proxies.iter().any(|proxy| !proxy.targets.is_empty());
-            let rules = config.proxies.iter().any(|proxy| !proxy.rules.is_empty());
+            // every condition, of whatever line, has its ACLs here
+            let rules = config.proxies.iter().any(|proxy| !proxy.rules.is_empty() || !proxy.acls.is_empty());
             let process = Process {
                 started_wall: wall().seconds,
                 maxconn: plan.maxconn,
@@ -673,7 +674,7 @@ mod event_loop {
             let local = if self.needs_scene { stream.local_addr().unwrap_or(peer) } else { peer };
             let connection = Connection::open(proxy, peer, local, &mut self.service);
             let http = self.service.config.proxies[usize::from(proxy)].http;
-            self.slots[at] = Slot { stream: Some(stream), connection: Some(connection), closing: !http, ..Slot::EMPTY };
+            self.slots[at] = Slot { stream: Some(stream), connection: Some(connection), ..Slot::EMPTY };
             match http {
                 true => self.set_deadline(at),
                 // no backend: in mode tcp, nobody is there to talk to
@@ -2388,7 +2389,8 @@ mod stats {
             }
         }
 
-        /// Writes one piece, of 3 KiB at most; false for the last one.
+        /// Writes one piece, which fits into the least `tune.bufsize` with a
+        /// head beside it; false for the last one.
         fn write_piece(&self, view: &View, piece: usize, out: &mut Out) -> bool {
             match self.kind {
                 Kind::Html => self.html_piece(view, piece, out),

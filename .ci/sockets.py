@@ -608,6 +608,9 @@ def test_page_settings():
         assert b"&lt;i&gt;shown" in body and b"mode http, id 1, 127.0.0.1:18404" in body
     with Server(http_config("stats http-request deny if { src 127.0.0.2 }\nstats http-request auth unless { path_end ok }")):
         assert get("/haproxy?stats")[0] == 401
+    # the only condition of a configuration sees where the connection went
+    with Server(http_config(f"stats http-request deny if {{ dst_port {PORT} }}")):
+        assert get("/haproxy?stats")[0] == 403
 
 
 # ---- rules -------------------------------------------------------------------------
