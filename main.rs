@@ -18,42 +18,45 @@
 //! Map, in the order in which a request meets the modules. A module calls
 //! only those below it in this list:
 //!
-//! | module       | owns                                                    | may call                     |
-//! |--------------|---------------------------------------------------------|------------------------------|
-//! | `main`       | the command line, messages, start                       | all                          |
-//! | `event_loop` | sockets, slots, buffers, timers, signals: all of mio    | connection, log, sys         |
-//! | `connection` | one connection as a state machine over byte slices      | stats, rules, http, log      |
-//! | `stats`      | counters, the table of columns, all statistics formats  | config, http                 |
-//! | `config`     | the configuration language, the table of keywords       | rules, log, http, sys        |
-//! | `rules`      | conditions, fetches, format strings, replies            | http, sys                    |
-//! | `log`        | the batch of log lines and where it goes                | sys                          |
-//! | `http`       | RFC 9112 parsing: heads, framing, chunks                | httparse                     |
-//! | `sys`        | the few calls that std and mio have not, all `unsafe`   | libc, as linked by std       |
-//! | `out`        | a bounded writer, and text that is built at start       | itoa; used by all            |
+//! | module       | owns                                                    | may call                    |
+//! |--------------|---------------------------------------------------------|-----------------------------|
+//! | `main`       | the command line, messages, start                       | all                         |
+//! | `event_loop` | sockets, slots, buffers, timers, signals: all of mio    | connection, log, sys        |
+//! | `connection` | one connection as a state machine over byte slices      | stats, rules, http, log     |
+//! | `stats`      | counters, the table of columns, all statistics formats  | config, http                |
+//! | `config`     | sections, the table of keywords, every setting          | rules, words, log, http, sys|
+//! | `rules`      | conditions, fetches, format strings, replies            | words, http, sys            |
+//! | `words`      | a line of the configuration: quotes, numbers, errors    | sys                         |
+//! | `log`        | the batch of log lines and where it goes                | sys                         |
+//! | `http`       | RFC 9112 parsing: heads, framing, chunks                | httparse                    |
+//! | `sys`        | what std and mio have not or have too large: `unsafe`   | libc, as linked by std      |
+//! | `out`        | a bounded writer, and text that is built at start       | itoa; used by all           |
 //!
 //! To add a configuration word: a line in `config::KEYWORDS`. A statistics
-//! column: a line in `stats::COLUMNS`. A fetch: a line in `rules::FETCHES`.
-//! An action: a variant of `rules::Action` and its arm in `connection`.
+//! column: a line in `stats::COLUMNS`. A fetch or an alias of a format string:
+//! a line in `rules::FETCHES`. An action: a variant of `rules::Action` and its
+//! arm in `connection`.
 
-use out::Text;
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
-use std::process::exit;
+#![cfg_attr(not(test), no_main)]
+#![cfg_attr(test, allow(dead_code))]
 
-/// Joins byte strings, for messages and for what is built once at start.
-macro_rules! cat {
-    ($text:literal) => {
-        $text.as_bytes()
+use out::{Text, decimal, number, place};
+
+/// A text from a template: each `{}` is one of the values that follow.
+macro_rules! text {
+    ($template:expr $(, $value:expr)* $(,)?) => {
+        crate::out::text($template, &[$(AsRef::<[u8]>::as_ref(&$value)),*])
     };
-    ($($part:expr),* $(,)?) => {
-        crate::out::join(&[$(AsRef::<[u8]>::as_ref(&$part)),*])
+}
+/// The same, written to an [`out::Out`] or to a template of the statistics.
+macro_rules! put {
+    ($out:expr, $template:expr $(, $value:expr)* $(,)?) => {
+        $out.form($template, &[$(AsRef::<[u8]>::as_ref(&$value)),*])
     };
 }
 
 /// Configuration served when no `-f` is given: the stock file, compiled in.
 const STOCK: Text = include_bytes!("haproxy.conf");
-/// Version of this program, as shown by `-v`, the page and the metrics.
-const VERSION: &str = env!("CARGO_PKG_VERSION");
 const USAGE: &str = "\
 Usage: haproxy [-f <file|dir>]... [-C <dir>] [-n <maxconn>] [-c] [-q] [-V] [-d] [-db] [-D] [-dW]
   -f   configuration file, or a directory of *.cfg; repeatable; without it the stock file serves
@@ -66,40 +69,51 @@ Usage: haproxy [-f <file|dir>]... [-C <dir>] [-n <maxconn>] [-c] [-q] [-V] [-d] 
   -v   version                -vv  version and every supported word
 ";
 
-fn main() {
-    let options = Options::parse().unwrap_or_else(|word| {
-        sys::print(2, cat!("haproxy: unknown or incomplete option '", word, "'\n", USAGE));
-        exit(1)
-    });
-    let mut report = config::Report::default();
-    let config = options.load(&mut report);
-    let failed = !report.errors.is_empty() || options.warnings_fatal && !report.warnings.is_empty();
+#[cfg(not(test))]
+#[global_allocator]
+static MEMORY: sys::Memory = sys::Memory::new();
+
+/// Where the system starts the program. Rust's own `main` would bring the
+/// preparations of std, which are larger than some modules here.
+#[cfg(not(test))]
+#[unsafe(no_mangle)]
+extern "C" fn main(count: i32, words: *const *const u8) -> i32 {
+    run(&sys::arguments(count, words))
+}
+
+/// Runs the program and gives its exit status.
+fn run(args: &[Text]) -> i32 {
+    let mut options = Options::default();
+    if let Some(status) = options.parse(args) {
+        return status;
+    }
+    let (config, report) = options.load();
+    let failed = report.has(config::ALERT) || options.warnings_fatal && report.has(config::WARNING);
     if !options.quiet || failed {
         report.print(options.verbose);
     }
     if failed {
         return fail(b"config : there are errors in the configuration, nothing was started");
     }
-    let listening = config.proxies.iter().any(|proxy| !proxy.disabled && !proxy.binds.is_empty());
-    if !listening && options.check {
-        options.tell(b"The configuration has no error, but nothing to listen on: it would not start (exit 2)\n");
-        exit(2);
+    if !config.listens() {
+        options.tell(b"The configuration has no error, but no proxy has a 'bind' line : it would not start (exit 2)\n");
+        return if options.check { 2 } else { fail(b"config : there is nothing to listen on") };
     }
-    if !listening {
-        return fail(b"config : no proxy has a 'bind' line, there is nothing to listen on");
-    }
-    let plan = event_loop::Plan::new(&config, options.maxconn).unwrap_or_else(fail);
+    let plan = match event_loop::Plan::new(&config, options.maxconn) {
+        Ok(plan) => plan,
+        Err(why) => return fail(why),
+    };
     if options.check {
-        options.tell(cat!("Configuration file is valid\n", plan.describe(), "\n"));
-        exit(0);
+        options.tell(text!("Configuration file is valid\n{}\n", plan.describe()));
+        return 0;
     }
-    if let Some(line) = plan.reduced()
-        && !options.quiet
-    {
-        message("NOTICE", line);
+    if plan.reduced && !options.quiet {
+        message("NOTICE", text!("maxconn is lowered to fit : {}", plan.describe()));
     }
-    let mut server = event_loop::Server::start(config, &plan, options.background).unwrap_or_else(fail);
-    exit(server.run())
+    match event_loop::Server::start(config, &plan, options.background) {
+        Ok(mut server) => server.run(),
+        Err(why) => fail(why),
+    }
 }
 
 /// The command line, see [`USAGE`].
@@ -116,53 +130,60 @@ struct Options {
 }
 
 impl Options {
-    /// Reads the arguments; the error is the word that was not understood.
-    /// `-v`, `-vv` and `-h` print and end the program here.
-    fn parse() -> Result<Self, Text> {
-        let mut options = Self::default();
-        let mut args = std::env::args_os().skip(1).map(|arg| cat!(arg.as_bytes()));
+    /// Reads the arguments. Gives a status where the program ends here.
+    fn parse(&mut self, args: &[Text]) -> Option<i32> {
+        let mut args = args.iter().copied();
         while let Some(arg) = args.next() {
-            match arg {
-                b"-f" => options.files.push(args.next().ok_or(arg)?),
-                b"-C" => options.directory = Some(args.next().ok_or(arg)?),
-                b"-n" => {
-                    let number = args.next().and_then(|word| config::number(word, 1, config::MAXCONN_MAX));
-                    options.maxconn = Some(number.ok_or(arg)? as u32);
-                }
-                b"-c" => options.check = true,
-                b"-q" => options.quiet = true,
-                b"-V" | b"-d" => options.verbose = true,
-                b"-db" => options.background = false,
-                b"-D" => options.background = true,
-                b"-dW" => options.warnings_fatal = true,
-                b"--" => options.files.extend(args.by_ref()),
-                b"-v" | b"-vv" | b"-h" => {
-                    let version = cat!("tiny-haproxy version ", VERSION, ", for configurations of HAProxy 2.8\n");
-                    sys::print(1, if arg == b"-h" { USAGE.as_bytes() } else { version });
+            let value = if place(arg, "-f -C -n").is_some() { args.next() } else { Some(arg) };
+            let number = value.and_then(|value| decimal(value, 1, config::MAXCONN_MAX));
+            match (arg.strip_prefix(b"-").unwrap_or(b""), value) {
+                (b"f", Some(file)) => self.files.push(file),
+                (b"C", Some(directory)) => self.directory = Some(directory),
+                (b"n", _) if number.is_some() => self.maxconn = number.map(|number| number as u32),
+                (b"c", _) => self.check = true,
+                (b"q", _) => self.quiet = true,
+                (b"V" | b"d", _) => self.verbose = true,
+                (b"db", _) => self.background = false,
+                (b"D", _) => self.background = true,
+                (b"dW", _) => self.warnings_fatal = true,
+                (b"-", _) => self.files.extend(args.by_ref()),
+                (b"h", _) => sys::print(1, USAGE),
+                (b"v" | b"vv", _) => {
+                    sys::print(
+                        1,
+                        concat!("tiny-haproxy version ", env!("CARGO_PKG_VERSION"), ", reads HAProxy 2.8's files\n"),
+                    );
                     sys::print(1, if arg == b"-vv" { config::support() } else { b"" });
-                    exit(0)
                 }
-                _ => return Err(arg),
+                _ => {
+                    sys::print(2, text!("haproxy: unknown or incomplete option '{}'\n{}", arg, USAGE));
+                    return Some(1);
+                }
+            }
+            if place(arg, "-h -v -vv").is_some() {
+                return Some(0);
             }
         }
-        Ok(options)
+        None
     }
 
     /// Reads and parses every file, in order, into one configuration.
-    fn load(&self, report: &mut config::Report) -> config::Config {
-        let mut parser = config::Parser::new(report);
+    fn load(&self) -> (config::Config, config::Report) {
+        let mut parser = config::Parser::new();
         if let Some(directory) = self.directory
-            && let Err(why) = std::env::set_current_dir(OsStr::from_bytes(directory))
+            && let Err(why) = sys::change_directory(directory)
         {
-            parser.fatal(cat!("cannot change to directory '", directory, "' : ", sys::reason(&why)));
+            parser.fatal(why);
         }
         if self.files.is_empty() {
             parser.parse(b"the built-in haproxy.conf", STOCK);
         }
-        for file in self.files.iter().flat_map(|name| sys::configuration_files(name)) {
-            match sys::read_file(file) {
-                Ok(text) => parser.parse(file, text),
-                Err(why) => parser.fatal(why),
+        for name in &self.files {
+            for file in sys::configuration_files(name) {
+                match sys::read_file(file) {
+                    Ok(text) => parser.parse(file, text),
+                    Err(why) => parser.fatal(why),
+                }
             }
         }
         parser.finish()
@@ -170,38 +191,37 @@ impl Options {
 
     /// Tells the result of `-c`.
     fn tell(&self, text: Text) {
-        sys::print(1, if self.quiet { b"" } else { text });
+        if self.check && !self.quiet {
+            sys::print(1, text);
+        }
     }
 }
 
-/// Says what keeps the program from starting, and ends it.
-fn fail<T>(why: Text) -> T {
+/// Says what keeps the program from starting; gives its exit status.
+fn fail(why: Text) -> i32 {
     message("ALERT", why);
-    exit(1)
+    1
 }
 
 /// One message in HAProxy's form: `[LEVEL]    (PID) : text`.
 fn message(level: &str, text: Text) {
     let padding = &"           "[level.len() + 2..];
-    sys::print(
-        2,
-        cat!("[", level, "]", padding, "(", itoa::Buffer::new().format(std::process::id()), ") : ", text, "\n"),
-    );
+    sys::print(2, text!("[{}]{}({}) : {}\n", level, padding, number(sys::pid()), text));
 }
 
 /// Sockets, slots, buffers, timers and signals. Owns all of mio; calls
 /// connection for everything that has a meaning.
 mod event_loop {
-    use crate::config::{Bind, Config, MAXCONN_DEFAULT};
+    use crate::config::{Config, MAXCONN_DEFAULT, Proxy};
     use crate::connection::{Connection, Next, Service};
     use crate::log::Log;
-    use crate::out::{Out, Text};
+    use crate::out::{Out, Text, number};
     use crate::rules::Wall;
     use crate::stats::{Count, Process, Statistics};
     use crate::sys;
     use mio::net::{TcpListener, TcpStream};
-    use mio::{Events, Interest, Poll, Token};
-    use std::io::{ErrorKind, Read, Write};
+    use mio::{Events, Interest, Poll, Registry, Token};
+    use std::io::{Error, ErrorKind, Read, Write};
     use std::net::{Shutdown, SocketAddr};
     use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -218,6 +238,8 @@ mod event_loop {
     const MAX_RETRIES: u8 = 50;
     /// Memory of the program beside what `maxconn` decides, in bytes.
     const FIXED_BYTES: u64 = 512 * 1024;
+    /// What the statistics of one proxy take, in bytes.
+    const PROXY_BYTES: u64 = 96 * 1024;
     /// Descriptors beside those of connections.
     const SPARE_FILES: u64 = 16;
     /// What of the available memory the default of `maxconn` leaves alone.
@@ -228,16 +250,16 @@ mod event_loop {
 
     /// Bytes that an idle connection takes, its deadline and its place among
     /// the free included.
-    pub const SLOT_BYTES: usize = size_of::<Slot>() + 8 + 4 + 2 * 4;
+    pub const SLOT_BYTES: usize = size_of::<Option<Slot>>() + 8 + 4 + 2 * 4;
     const _: () = assert!(SLOT_BYTES <= 384, "9,900 idle connections have to fit into 5 MiB");
 
     /// What will be taken at start.
     pub struct Plan {
         maxconn: u32,
-        wanted: u32,
-        bytes: u64,
         bufsize: usize,
-        available: u64,
+        bytes: u64,
+        /// It is less than what would have been, with more memory.
+        pub reduced: bool,
     }
 
     impl Plan {
@@ -247,109 +269,223 @@ mod event_loop {
         /// A `maxconn` that was asked for and does not fit into the memory.
         pub fn new(config: &Config, option: Option<u32>) -> Result<Self, Text> {
             let available = sys::available_memory();
-            let each = 2 * config.global.bufsize as u64 + SLOT_BYTES as u64;
-            let bytes = |maxconn: u32| FIXED_BYTES + u64::from(maxconn) * each;
+            let bufsize = config.global.bufsize;
+            let each = (2 * bufsize + SLOT_BYTES) as u64;
             let asked = option.or(config.global.maxconn);
-            let wanted = asked.unwrap_or(MAXCONN_DEFAULT);
-            let mut plan =
-                Self { maxconn: wanted, wanted, bytes: bytes(wanted), bufsize: config.global.bufsize, available };
-            if plan.bytes <= available {
-                return Ok(plan);
+            let fixed = FIXED_BYTES + PROXY_BYTES * config.proxies.len() as u64;
+            let plan = |maxconn: u32, reduced: bool| Self {
+                maxconn,
+                bufsize,
+                bytes: fixed + u64::from(maxconn) * each,
+                reduced,
+            };
+            let wanted = plan(asked.unwrap_or(MAXCONN_DEFAULT), false);
+            if wanted.bytes <= available {
+                return Ok(wanted);
             }
-            let fits = (available / SHARE).saturating_sub(FIXED_BYTES / SHARE) / each;
+            let fits = (available.saturating_sub(fixed) / SHARE / each) as u32;
             if asked.is_some() || fits == 0 {
-                return Err(cat!(
-                    "not enough memory : ",
-                    plan.describe(),
-                    ", available are ",
-                    kib(available),
-                    " KiB; lower 'maxconn' or 'tune.bufsize'"
-                ));
+                let free = text!(", available are {} KiB; lower 'maxconn' or 'tune.bufsize'", number(available >> 10));
+                return Err(text!("not enough memory : {}{}", wanted.describe(), free));
             }
-            plan.maxconn = fits as u32;
-            plan.bytes = bytes(plan.maxconn);
-            Ok(plan)
+            Ok(plan(fits, true))
         }
 
         /// One line for `-c`.
         pub fn describe(&self) -> Text {
-            let mut number = itoa::Buffer::new();
-            let maxconn = number.format(self.maxconn).to_owned();
-            cat!(
-                "Memory needed: ",
-                kib(self.bytes),
-                " KiB (maxconn ",
-                maxconn,
-                ", tune.bufsize ",
-                number.format(self.bufsize),
-                ")"
-            )
-        }
-
-        /// What to say where the memory allows less than the default.
-        pub fn reduced(&self) -> Option<Text> {
-            let line = || {
-                cat!(
-                    "maxconn is ",
-                    itoa::Buffer::new().format(self.maxconn),
-                    " : ",
-                    kib(self.available),
-                    " KiB of memory are available"
-                )
-            };
-            (self.maxconn < self.wanted).then(line)
+            let [bytes, maxconn, bufsize] =
+                [self.bytes.div_ceil(1024), self.maxconn.into(), self.bufsize as u64].map(number);
+            text!("Memory needed: {} KiB (maxconn {}, tune.bufsize {})", bytes, maxconn, bufsize)
         }
     }
 
-    fn kib(bytes: u64) -> String {
-        itoa::Buffer::new().format(bytes.div_ceil(1024)).to_owned()
-    }
+    // ---- one connection --------------------------------------------------------
 
     /// A connection's place: its socket, its state and its two buffers.
-    struct Slot {
-        stream: Option<TcpStream>,
-        connection: Option<Connection>,
+    pub struct Slot {
+        stream: TcpStream,
+        token: Token,
+        connection: Connection,
         input: Buffer,
         output: Buffer,
+        /// What comes once the output is sent.
+        next: Next,
         /// More may be read than was read.
         readable: bool,
         /// The kernel refused to take more.
         blocked: bool,
         /// It is asked to tell when it takes more again.
         watches_writes: bool,
-        /// The connection has something to do without new input.
-        again: bool,
         /// The peer sends nothing more.
         ended: bool,
-        /// Close once everything is sent.
-        closing: bool,
-        /// Shut the sending direction once everything is sent.
-        lingering: bool,
         /// The last read was short, and nothing was tried since.
         unprobed: bool,
         /// TCP_NODELAY is set.
         nodelay: bool,
+        /// Writes that the kernel had no memory for, in a row.
         retries: u8,
     }
 
-    impl Slot {
-        const EMPTY: Self = Self {
-            stream: None,
-            connection: None,
-            input: Buffer { number: None, start: 0, end: 0 },
-            output: Buffer { number: None, start: 0, end: 0 },
-            readable: false,
-            blocked: false,
-            watches_writes: false,
-            again: false,
-            ended: false,
-            closing: false,
-            lingering: false,
-            unprobed: false,
-            nodelay: false,
-            retries: 0,
-        };
+    /// What all slots share.
+    struct Shared {
+        service: Service,
+        buffers: Buffers,
+        registry: Registry,
     }
+
+    /// How a step went: done, or waiting for the socket. An error closes.
+    enum Io {
+        Done,
+        Blocked,
+    }
+    type Step = Result<Io, ()>;
+
+    impl Slot {
+        /// Sends, advances and reads until the socket or the connection has
+        /// nothing more to do. `hung_up`: the kernel said that the peer sends
+        /// nothing more, so a short read is not the last one.
+        ///
+        /// # Errors
+        /// The connection is to be closed.
+        fn drive(&mut self, shared: &mut Shared, hung_up: bool) -> Result<(), ()> {
+            while let Io::Done = self.send(shared)? {
+                match self.next {
+                    Next::Close => return Err(()),
+                    Next::Wait => break,
+                    Next::Write => {}
+                    Next::Linger | Next::Read => {
+                        if self.next == Next::Linger {
+                            let _ = self.stream.shutdown(Shutdown::Write);
+                            self.next = Next::Read;
+                        }
+                        if let Io::Blocked = self.receive(shared, hung_up)? {
+                            break;
+                        }
+                    }
+                }
+                self.advance(shared);
+            }
+            if self.input.is_empty() {
+                shared.buffers.give_back(&mut self.input);
+            }
+            Ok(())
+        }
+
+        /// Has the connection look at its input.
+        fn advance(&mut self, shared: &mut Shared) {
+            shared.service.statistics.process.buffers_in_use = shared.buffers.in_use();
+            let (input, output) = shared.buffers.pair(&self.input, &mut self.output);
+            let mut out = Out::new(output);
+            let (used, next) = self.connection.advance(&mut shared.service, input, self.ended, &mut out);
+            self.next = next;
+            self.output.end = out.len() as u32;
+            self.input.start += used as u32;
+            debug_assert!(self.input.start <= self.input.end);
+            if self.input.is_empty() {
+                (self.input.start, self.input.end) = (0, 0);
+            }
+        }
+
+        /// Reads once. A short read means that there is no more for now.
+        fn receive(&mut self, shared: &mut Shared, hung_up: bool) -> Step {
+            if !self.readable || self.ended {
+                return Ok(Io::Blocked);
+            }
+            let bytes = shared.buffers.of(&mut self.input);
+            if self.input.start > 0 {
+                bytes.copy_within(self.input.start as usize..self.input.end as usize, 0);
+                self.input.end -= self.input.start;
+                self.input.start = 0;
+            }
+            let room = &mut bytes[self.input.end as usize..];
+            if room.is_empty() {
+                // a request that fills the buffer has been answered: see head_limit
+                return Err(());
+            }
+            match self.stream.read(room) {
+                Ok(0) => self.ended = true,
+                Ok(count) => {
+                    self.readable = count == room.len() || hung_up;
+                    self.unprobed = !self.readable;
+                    self.input.end += count as u32;
+                    self.connection.counters(&mut shared.service).add(Count::WireIn, count as u64);
+                }
+                Err(why) => match why.kind() {
+                    ErrorKind::WouldBlock => {
+                        (self.readable, self.unprobed) = (false, false);
+                        return Ok(Io::Blocked);
+                    }
+                    ErrorKind::Interrupted => {}
+                    _ => return Err(()),
+                },
+            }
+            Ok(Io::Done)
+        }
+
+        /// Writes what is there to write. Done means that all of it is gone.
+        fn send(&mut self, shared: &mut Shared) -> Step {
+            while !self.output.is_empty() {
+                if self.blocked {
+                    return Ok(Io::Blocked);
+                }
+                let bytes = shared.buffers.used(&self.output);
+                if !self.nodelay && self.next != Next::Close && (self.connection.requests > 1 || bytes.len() > SEGMENT)
+                {
+                    // the last part of an answer shall not wait for an acknowledgement
+                    self.nodelay = true;
+                    let _ = self.stream.set_nodelay(true);
+                }
+                match self.stream.write(bytes) {
+                    Ok(count) => {
+                        self.output.start += count as u32;
+                        self.retries = 0;
+                    }
+                    Err(why) if why.kind() == ErrorKind::Interrupted => {}
+                    Err(why) if why.kind() == ErrorKind::WouldBlock => {
+                        self.blocked = true;
+                        if !self.watches_writes {
+                            self.watches_writes = true;
+                            let both = Interest::READABLE | Interest::WRITABLE;
+                            shared.registry.reregister(&mut self.stream, self.token, both).map_err(drop)?;
+                        }
+                        return Ok(Io::Blocked);
+                    }
+                    // ENOMEM and ENOBUFS: a small guest has memory again soon
+                    Err(why) if matches!(why.raw_os_error(), Some(12 | 105)) && self.retries < MAX_RETRIES => {
+                        self.retries += 1;
+                        return Ok(Io::Blocked);
+                    }
+                    Err(_) => return Err(()),
+                }
+            }
+            shared.buffers.give_back(&mut self.output);
+            Ok(Io::Done)
+        }
+
+        /// When it has to be looked at, whatever the socket says.
+        fn deadline(&self, shared: &Shared) -> u64 {
+            if self.retries > 0 {
+                return shared.service.statistics.now_ms + RETRY_MS;
+            }
+            let input = shared.buffers.used(&self.input);
+            self.connection.deadline(&shared.service, input, !self.output.is_empty())
+        }
+
+        /// The deadline has come.
+        fn expire(&mut self, shared: &mut Shared) -> Result<(), ()> {
+            if self.output.is_empty() {
+                let (input, output) = shared.buffers.pair(&self.input, &mut self.output);
+                let mut out = Out::new(output);
+                self.next = self.connection.expired(&mut shared.service, input, &mut out);
+                self.output.end = out.len() as u32;
+            } else if self.retries == 0 {
+                return Err(());
+            }
+            self.drive(shared, false)
+        }
+    }
+
+    // ---- buffers -----------------------------------------------------------------
 
     /// The part of a buffer that is in use; no buffer where nothing is.
     #[derive(Clone, Copy, Default)]
@@ -408,8 +544,7 @@ mod event_loop {
         }
 
         fn used(&self, buffer: &Buffer) -> &[u8] {
-            let Some(number) = buffer.number else { return &[] };
-            let at = number as usize * self.size;
+            let at = buffer.number.unwrap_or(0) as usize * self.size;
             &self.bytes[at + buffer.start as usize..at + buffer.end as usize]
         }
 
@@ -426,10 +561,12 @@ mod event_loop {
         }
     }
 
+    // ---- the server ----------------------------------------------------------------
+
     /// A listening socket and the proxy that it is for.
     struct Listener {
         socket: TcpListener,
-        proxy: u16,
+        proxy: &'static Proxy,
         /// Connections may be waiting to be accepted.
         ready: bool,
     }
@@ -438,21 +575,18 @@ mod event_loop {
     pub struct Server {
         poll: Poll,
         events: Events,
-        service: Service,
+        shared: Shared,
         listeners: Vec<Listener>,
-        slots: Vec<Slot>,
+        slots: Vec<Option<Slot>>,
         free: Vec<u32>,
         /// Deadline of each slot, beside the slots so that looking at all of
         /// them is quick.
         deadlines: Vec<u64>,
         /// No deadline is before this.
         next_deadline_ms: u64,
-        buffers: Buffers,
         started: Instant,
         /// Accepting waits for a descriptor, or for memory, until then.
         accept_again_ms: u64,
-        /// Some connection waits for the kernel to have memory again.
-        write_again: bool,
         /// Connections whose close may be unseen are not looked at before.
         probe_at_ms: u64,
         stop_at_ms: u64,
@@ -467,31 +601,27 @@ mod event_loop {
         /// What keeps the server from serving: an address in use, no epoll.
         pub fn start(config: Config, plan: &Plan, background: bool) -> Result<Self, Text> {
             let config: &'static Config = Box::leak(Box::new(config));
-            let failed = |what: &str, why: std::io::Error| cat!(what, " : ", sys::reason(&why));
-            let mut sockets = listeners(config)?;
+            let failed = |what: &[u8], why: Error| text!("{} : {}", what, sys::reason(&why));
+            let mut listeners = listen(config)?;
             if background && let Err(why) = sys::background() {
-                crate::message("WARNING", failed("cannot go to the background, staying in front", why));
+                crate::message("WARNING", text!("cannot go to the background, staying in front : {}", why));
             }
-            let poll = Poll::new().map_err(|why| failed("cannot create an epoll", why))?;
-            for (at, listener) in sockets.iter_mut().enumerate() {
-                let token = Token(plan.maxconn as usize + at);
-                poll.registry()
-                    .register(&mut listener.socket, token, Interest::READABLE)
-                    .map_err(|why| failed("cannot watch a listener", why))?;
-            }
-            match mio::Waker::new(poll.registry(), WAKER) {
-                Ok(waker) => sys::catch_signals(waker),
-                Err(why) => crate::message("WARNING", failed("signals will not be handled", why)),
-            }
+            let poll = Poll::new().map_err(|why| failed(b"cannot create an epoll", why))?;
+            let registry = poll.registry().try_clone().map_err(|why| failed(b"cannot share an epoll", why))?;
             let count = plan.maxconn as usize;
-            let files = plan.maxconn as u64 + sockets.len() as u64 + SPARE_FILES;
+            for (at, listener) in listeners.iter_mut().enumerate() {
+                let watched = registry.register(&mut listener.socket, Token(count + at), Interest::READABLE);
+                watched.map_err(|why| failed(b"cannot watch a listener", why))?;
+            }
+            match mio::Waker::new(&registry, WAKER) {
+                Ok(waker) => sys::catch_signals(waker),
+                Err(why) => crate::message("WARNING", failed(b"signals will not be handled", why)),
+            }
+            let files = u64::from(plan.maxconn) + listeners.len() as u64 + SPARE_FILES;
             let allowed = sys::allow_files(files);
-            if allowed < files && plan.maxconn == plan.wanted {
-                let text = cat!(
-                    "only ",
-                    itoa::Buffer::new().format(allowed),
-                    " descriptors are allowed, fewer than 'maxconn' needs : connections beyond wait"
-                );
+            if allowed < files && !plan.reduced {
+                let text =
+                    text!("only {} descriptors are allowed, fewer than 'maxconn' needs : others wait", number(allowed));
                 crate::message("WARNING", text);
             }
             let logs = config.proxies.iter().any(|proxy| !proxy.targets.is_empty());
@@ -501,30 +631,22 @@ mod event_loop {
                 started_wall: wall().seconds,
                 maxconn: plan.maxconn,
                 max_files: allowed,
-                buffer_bytes: 2 * (count * config.global.bufsize) as u64,
-                memory_kib: plan.bytes.div_ceil(1024),
-                listeners: sockets.len() as u64,
+                memory_bytes: plan.bytes,
+                listeners: listeners.len() as u64,
                 ..Process::default()
             };
+            let service = Service { statistics: Statistics::new(config, process), log: Log::new(logs), wall: wall() };
             Ok(Self {
                 poll,
                 events: Events::with_capacity(EVENTS),
-                service: Service {
-                    config,
-                    statistics: Statistics::new(process, config),
-                    log: Log::new(logs),
-                    now_ms: 0,
-                    wall: wall(),
-                },
-                listeners: sockets,
+                shared: Shared { service, buffers: Buffers::new(2 * count, plan.bufsize), registry },
+                listeners,
                 slots: Vec::with_capacity(count),
                 free: Vec::with_capacity(count),
                 deadlines: Vec::with_capacity(count),
                 next_deadline_ms: u64::MAX,
-                buffers: Buffers::new(2 * count, config.global.bufsize),
                 started: Instant::now(),
                 accept_again_ms: u64::MAX,
-                write_again: false,
                 probe_at_ms: 0,
                 stop_at_ms: u64::MAX,
                 needs_scene: logs || rules,
@@ -538,73 +660,69 @@ mod event_loop {
                 if let Err(why) = self.poll.poll(&mut self.events, timeout)
                     && why.kind() != ErrorKind::Interrupted
                 {
-                    crate::message("ALERT", cat!("waiting for events failed : ", sys::reason(&why)));
+                    crate::message("ALERT", text!("waiting for events failed : {}", sys::reason(&why)));
                     return 1;
                 }
-                self.tell_time();
-                match sys::take_signal() {
-                    0 => {}
-                    sys::SIGUSR1 => self.stop_softly(),
-                    number => {
-                        self.service.log.flush();
-                        return 128 + number;
+                self.shared.service.statistics.now_ms = self.started.elapsed().as_millis() as u64;
+                if self.needs_scene {
+                    self.shared.service.wall = wall();
+                }
+                let status = match sys::take_signal() {
+                    0 => None,
+                    sys::SIGUSR1 => {
+                        self.stop_softly();
+                        None
                     }
-                }
+                    number => Some(128 + number),
+                };
                 self.turn();
-                if self.stopped() {
-                    self.service.log.flush();
-                    return 0;
+                if let Some(status) = status.or(self.stopped().then_some(0)) {
+                    self.shared.service.log.flush();
+                    return status;
                 }
-            }
-        }
-
-        fn tell_time(&mut self) {
-            self.service.now_ms = self.started.elapsed().as_millis() as u64;
-            if self.needs_scene {
-                self.service.wall = wall();
             }
         }
 
         /// One turn: what is ready, what is due, who waits to be accepted.
         fn turn(&mut self) {
             let events = std::mem::replace(&mut self.events, Events::with_capacity(0));
-            let count = self.service.statistics.process.maxconn as usize;
+            let count = self.slots.capacity();
             for event in &events {
                 let at = event.token().0;
-                if at < self.slots.len() {
-                    let slot = &mut self.slots[at];
+                if let Some(Some(slot)) = self.slots.get_mut(at) {
                     slot.readable |= event.is_readable() || event.is_read_closed() || event.is_error();
                     slot.blocked &= !(event.is_writable() || event.is_error());
-                    let closed = event.is_read_closed();
-                    self.drive(at, closed);
+                    let driven = slot.drive(&mut self.shared, event.is_read_closed());
+                    self.settle(at, driven);
                 } else if let Some(listener) = self.listeners.get_mut(at.wrapping_sub(count)) {
                     listener.ready = true;
                 }
             }
             self.events = events;
-            if self.service.now_ms >= self.next_deadline_ms {
+            if self.now_ms() >= self.next_deadline_ms {
                 self.expire();
             }
-            if self.write_again {
-                self.retry_writes();
-            }
             self.accept_all();
-            if self.service.log.waiting() {
-                self.service.log.flush();
+            let service = &mut self.shared.service;
+            if service.log.waiting() {
+                service.log.flush();
             }
-            self.service.statistics.process.dropped_logs = self.service.log.dropped;
+            service.statistics.process.dropped_logs = service.log.dropped;
+        }
+
+        fn now_ms(&self) -> u64 {
+            self.shared.service.statistics.now_ms
         }
 
         /// How long nothing can happen but an event.
         fn timeout(&self) -> Option<Duration> {
-            let full = self.free.is_empty() && self.slots.len() == self.slots.capacity();
             let open = |listener: &Listener| listener.ready && self.has_room(listener.proxy);
-            if !full && self.accept_again_ms == u64::MAX && self.listeners.iter().any(open) {
+            if self.accept_again_ms == u64::MAX && self.listeners.iter().any(open) {
                 return Some(Duration::ZERO);
             }
-            let now = self.service.now_ms;
+            let now = self.now_ms();
             let mut wake = self.next_deadline_ms.max(now + 1).min(self.accept_again_ms).min(self.stop_at_ms);
-            if self.write_again || self.service.log.waiting() || self.listeners.iter().any(|listener| listener.ready) {
+            if self.shared.service.log.waiting() || self.listeners.iter().any(|listener| listener.ready) {
                 wake = wake.min(now + RETRY_MS);
             }
             (wake != u64::MAX).then(|| Duration::from_millis(wake.saturating_sub(now)))
@@ -612,15 +730,17 @@ mod event_loop {
 
         // ---- accepting -----------------------------------------------------
 
-        fn has_room(&self, proxy: u16) -> bool {
-            let limit = self.service.config.proxies[usize::from(proxy)].maxconn;
-            limit.is_none_or(|limit| self.service.statistics.proxies[usize::from(proxy)].sessions < u64::from(limit))
+        /// There is a place, for this proxy too.
+        fn has_room(&self, proxy: &Proxy) -> bool {
+            let statistics = &self.shared.service.statistics;
+            (!self.free.is_empty() || self.slots.len() < self.slots.capacity())
+                && proxy.maxconn.is_none_or(|limit| statistics.proxies[proxy.index()].sessions < u64::from(limit))
         }
 
         /// Accepts until nobody waits or no place is free. Who is not
         /// accepted waits in the listen backlog.
         fn accept_all(&mut self) {
-            if self.service.now_ms < self.accept_again_ms && self.accept_again_ms != u64::MAX {
+            if self.now_ms() < self.accept_again_ms && self.accept_again_ms != u64::MAX {
                 return;
             }
             self.accept_again_ms = u64::MAX;
@@ -630,8 +750,7 @@ mod event_loop {
                     if !self.listeners[at].ready {
                         break;
                     }
-                    if !self.place_free() || !self.has_room(proxy) {
-                        self.service.statistics.process.waits += 1;
+                    if !self.has_room(proxy) {
                         self.probe_idle();
                         break;
                     }
@@ -642,8 +761,7 @@ mod event_loop {
                             ErrorKind::Interrupted | ErrorKind::ConnectionAborted => {}
                             // no descriptor or no memory: wait for some
                             _ => {
-                                self.service.statistics.process.waits += 1;
-                                self.accept_again_ms = self.service.now_ms + RETRY_MS;
+                                self.accept_again_ms = self.now_ms() + RETRY_MS;
                                 self.probe_idle();
                                 return;
                             }
@@ -653,356 +771,148 @@ mod event_loop {
             }
         }
 
-        fn place_free(&self) -> bool {
-            !self.free.is_empty() || self.slots.len() < self.slots.capacity()
-        }
-
-        fn open(&mut self, mut stream: TcpStream, peer: SocketAddr, proxy: u16) {
+        fn open(&mut self, mut stream: TcpStream, peer: SocketAddr, proxy: &'static Proxy) {
             let at = match self.free.pop() {
                 Some(at) => at as usize,
                 None => {
-                    self.slots.push(Slot::EMPTY);
+                    self.slots.push(None);
                     self.deadlines.push(u64::MAX);
                     self.slots.len() - 1
                 }
             };
-            let registry = self.poll.registry();
-            if registry.register(&mut stream, Token(at), Interest::READABLE).is_err() {
+            let token = Token(at);
+            if self.shared.registry.register(&mut stream, token, Interest::READABLE).is_err() {
                 self.free.push(at as u32);
                 return;
             }
             let local = if self.needs_scene { stream.local_addr().unwrap_or(peer) } else { peer };
-            let connection = Connection::open(proxy, peer, local, &mut self.service);
-            let http = self.service.config.proxies[usize::from(proxy)].http;
-            self.slots[at] = Slot { stream: Some(stream), connection: Some(connection), ..Slot::EMPTY };
-            match http {
-                true => self.set_deadline(at),
-                // no backend: in mode tcp, nobody is there to talk to
-                false => self.close(at),
-            }
+            let connection = Connection::open(proxy, peer, local, &mut self.shared.service);
+            let (input, output, next) = (Buffer::default(), Buffer::default(), Next::Read);
+            let [readable, blocked, watches_writes, ended, unprobed, nodelay] = [false; 6];
+            self.slots[at] = Some(Slot {
+                stream,
+                token,
+                connection,
+                input,
+                output,
+                next,
+                readable,
+                blocked,
+                watches_writes,
+                ended,
+                unprobed,
+                nodelay,
+                retries: 0,
+            });
+            // no backend: in mode tcp, nobody is there to talk to
+            self.settle(at, if proxy.http { Ok(()) } else { Err(()) });
         }
 
-        /// Where a short read left a close unseen (on Unikraft no event tells
-        /// of it), the connection holds a place that others wait for: looks.
+        /// Nobody can be accepted. Where a short read left a close unseen (on
+        /// Unikraft no event tells of it), a connection holds a place that
+        /// others wait for: looks.
         fn probe_idle(&mut self) {
-            if self.service.now_ms < self.probe_at_ms {
+            self.shared.service.statistics.process.waits += 1;
+            if self.now_ms() < self.probe_at_ms {
                 return;
             }
-            self.probe_at_ms = self.service.now_ms + RETRY_MS;
+            self.probe_at_ms = self.now_ms() + RETRY_MS;
             for at in 0..self.slots.len() {
-                if self.slots[at].unprobed {
-                    self.slots[at].readable = true;
-                    self.drive(at, false);
+                if let Some(slot) = self.slots[at].as_mut().filter(|slot| slot.unprobed) {
+                    slot.readable = true;
+                    let driven = slot.drive(&mut self.shared, false);
+                    self.settle(at, driven);
                 }
             }
         }
 
-        // ---- one connection ------------------------------------------------
-
-        /// Sends, advances and reads until the socket or the connection has
-        /// nothing more to do. `hung_up`: the kernel said that the peer sends
-        /// nothing more, so a short read is not the last one.
-        fn drive(&mut self, at: usize, hung_up: bool) {
-            loop {
-                match self.send(at) {
-                    Io::Done => {}
-                    Io::Blocked => break,
-                    Io::Failed => return self.close(at),
-                }
-                let slot = &self.slots[at];
-                let next = match () {
-                    () if slot.closing => Next::Close,
-                    () if slot.again || slot.ended || !slot.input.is_empty() => self.advance(at),
-                    () => Next::Read,
-                };
-                match (next, self.send(at)) {
-                    (_, Io::Failed) => return self.close(at),
-                    (Next::Close, Io::Blocked) => {
-                        self.slots[at].closing = true;
-                        break;
-                    }
-                    (Next::Linger, Io::Blocked) => {
-                        self.slots[at].lingering = true;
-                        break;
-                    }
-                    (_, Io::Blocked) | (Next::Wait, _) => break,
-                    (Next::Close, Io::Done) => return self.close(at),
-                    (Next::Write, Io::Done) => continue,
-                    (Next::Linger, Io::Done) => self.shut(at),
-                    (Next::Read, Io::Done) => {}
-                }
-                match self.receive(at, hung_up) {
-                    Io::Done => {}
-                    Io::Blocked => break,
-                    Io::Failed => return self.close(at),
-                }
+        /// Closes a slot that has come to its end, or notes its deadline.
+        fn settle(&mut self, at: usize, driven: Result<(), ()>) {
+            let Some(slot) = &mut self.slots[at] else { return };
+            if driven.is_ok() {
+                let deadline = slot.deadline(&self.shared);
+                self.deadlines[at] = deadline;
+                self.next_deadline_ms = self.next_deadline_ms.min(deadline);
+                return;
             }
-            let slot = &mut self.slots[at];
-            if slot.input.is_empty() {
-                self.buffers.give_back(&mut slot.input);
-            }
-            self.set_deadline(at);
-        }
-
-        /// Has the connection look at its input. Input that is used up and
-        /// an output without a byte give their buffers back.
-        fn advance(&mut self, at: usize) -> Next {
-            let slot = &mut self.slots[at];
-            let Some(connection) = &mut slot.connection else { return Next::Close };
-            self.service.statistics.process.buffers_in_use = self.buffers.in_use();
-            let (input, output) = self.buffers.pair(&slot.input, &mut slot.output);
-            let mut out = Out::new(output, 0);
-            let (used, next) = connection.advance(&mut self.service, input, slot.ended, &mut out);
-            slot.again = matches!(next, Next::Write | Next::Wait);
-            slot.output.end = out.len() as u32;
-            slot.input.start += used as u32;
-            debug_assert!(slot.input.start <= slot.input.end);
-            if slot.input.is_empty() {
-                slot.input.start = 0;
-                slot.input.end = 0;
-            }
-            if slot.output.is_empty() {
-                self.buffers.give_back(&mut slot.output);
-            }
-            next
-        }
-
-        /// Reads once. A short read means that there is no more for now.
-        fn receive(&mut self, at: usize, hung_up: bool) -> Io {
-            let slot = &mut self.slots[at];
-            let Some(stream) = slot.stream.as_mut().filter(|_| slot.readable && !slot.ended) else {
-                return Io::Blocked;
-            };
-            let bytes = self.buffers.of(&mut slot.input);
-            if slot.input.start > 0 {
-                bytes.copy_within(slot.input.start as usize..slot.input.end as usize, 0);
-                slot.input.end -= slot.input.start;
-                slot.input.start = 0;
-            }
-            let room = &mut bytes[slot.input.end as usize..];
-            if room.is_empty() {
-                // a request that fills the buffer has been answered: see head_limit
-                return Io::Failed;
-            }
-            match stream.read(room) {
-                Ok(0) => slot.ended = true,
-                Ok(count) => {
-                    slot.readable = count == room.len() || hung_up;
-                    slot.unprobed = !slot.readable;
-                    slot.input.end += count as u32;
-                    let proxy = usize::from(slot.connection.as_ref().map_or(0, |connection| connection.proxy));
-                    self.service.statistics.proxies[proxy].add(Count::WireIn, count as u64);
-                }
-                Err(why) => match why.kind() {
-                    ErrorKind::WouldBlock => {
-                        slot.readable = false;
-                        slot.unprobed = false;
-                        return Io::Blocked;
-                    }
-                    ErrorKind::Interrupted => {}
-                    _ => return Io::Failed,
-                },
-            }
-            Io::Done
-        }
-
-        /// Writes what is there to write. Done means that all of it is gone.
-        fn send(&mut self, at: usize) -> Io {
-            let slot = &mut self.slots[at];
-            let Some(stream) = &mut slot.stream else { return Io::Blocked };
-            while !slot.output.is_empty() {
-                if slot.blocked {
-                    return Io::Blocked;
-                }
-                let bytes = self.buffers.used(&slot.output);
-                let again = slot.connection.as_ref().is_some_and(|connection| connection.requests > 1);
-                if !slot.nodelay && !slot.closing && (again || bytes.len() > SEGMENT) {
-                    // the last part of an answer shall not wait for an acknowledgement
-                    slot.nodelay = true;
-                    let _ = stream.set_nodelay(true);
-                }
-                match stream.write(bytes) {
-                    Ok(count) => {
-                        slot.output.start += count as u32;
-                        slot.retries = 0;
-                    }
-                    Err(why) => match why.kind() {
-                        ErrorKind::Interrupted => {}
-                        ErrorKind::WouldBlock => {
-                            slot.blocked = true;
-                            if !slot.watches_writes {
-                                slot.watches_writes = true;
-                                let both = Interest::READABLE | Interest::WRITABLE;
-                                if self.poll.registry().reregister(stream, Token(at), both).is_err() {
-                                    return Io::Failed;
-                                }
-                            }
-                            return Io::Blocked;
-                        }
-                        // ENOMEM and ENOBUFS: a small guest has memory again soon
-                        _ if matches!(why.raw_os_error(), Some(12 | 105)) && slot.retries < MAX_RETRIES => {
-                            slot.retries += 1;
-                            self.write_again = true;
-                            return Io::Blocked;
-                        }
-                        _ => return Io::Failed,
-                    },
-                }
-            }
-            self.buffers.give_back(&mut slot.output);
-            if slot.lingering {
-                self.shut(at);
-            }
-            Io::Done
-        }
-
-        /// Tells the peer that nothing more will be sent.
-        fn shut(&mut self, at: usize) {
-            self.slots[at].lingering = false;
-            if let Some(stream) = &self.slots[at].stream {
-                let _ = stream.shutdown(Shutdown::Write);
-            }
-        }
-
-        fn close(&mut self, at: usize) {
-            let mut slot = std::mem::replace(&mut self.slots[at], Slot::EMPTY);
-            if let Some(connection) = &mut slot.connection {
-                connection.closed(&mut self.service);
-            }
-            self.buffers.give_back(&mut slot.input);
-            self.buffers.give_back(&mut slot.output);
+            slot.connection.closed(&mut self.shared.service);
+            self.shared.buffers.give_back(&mut slot.input);
+            self.shared.buffers.give_back(&mut slot.output);
+            self.slots[at] = None;
             self.deadlines[at] = u64::MAX;
             debug_assert!(self.free.len() < self.free.capacity());
             self.free.push(at as u32);
             // the place, or the descriptor, may be what accepting waits for
-            self.accept_again_ms = self.accept_again_ms.min(self.service.now_ms);
-        }
-
-        // ---- timers --------------------------------------------------------
-
-        fn set_deadline(&mut self, at: usize) {
-            let slot = &self.slots[at];
-            let Some(connection) = &slot.connection else { return };
-            let input = self.buffers.used(&slot.input);
-            let deadline = connection.deadline(&self.service, input, !slot.output.is_empty());
-            self.deadlines[at] = deadline;
-            self.next_deadline_ms = self.next_deadline_ms.min(deadline);
+            self.accept_again_ms = self.accept_again_ms.min(self.now_ms());
         }
 
         /// Ends the waits that are over.
         fn expire(&mut self) {
-            let now = self.service.now_ms;
+            let now = self.now_ms();
             self.next_deadline_ms = u64::MAX;
             for at in 0..self.deadlines.len() {
-                if self.deadlines[at] <= now {
-                    self.deadlines[at] = u64::MAX;
-                    self.expire_one(at);
+                if self.deadlines[at] <= now
+                    && let Some(slot) = &mut self.slots[at]
+                {
+                    let driven = slot.expire(&mut self.shared);
+                    self.settle(at, driven);
                 }
                 self.next_deadline_ms = self.next_deadline_ms.min(self.deadlines[at]);
             }
             self.next_deadline_ms = self.next_deadline_ms.max(now + TICK_MS);
         }
 
-        fn expire_one(&mut self, at: usize) {
-            let slot = &mut self.slots[at];
-            let Some(connection) = &mut slot.connection else { return };
-            let sending = !slot.output.is_empty();
-            let next = if sending {
-                Some(Next::Close)
-            } else {
-                let (input, output) = self.buffers.pair(&slot.input, &mut slot.output);
-                let mut out = Out::new(output, 0);
-                let next = connection.expired(&mut self.service, input, &mut out);
-                slot.output.end = out.len() as u32;
-                next
-            };
-            match next {
-                Some(Next::Close) => return self.close(at),
-                Some(_) => slot.lingering = true,
-                None => {}
-            }
-            self.drive(at, false);
-        }
-
-        fn retry_writes(&mut self) {
-            self.write_again = false;
-            for at in 0..self.slots.len() {
-                if self.slots[at].retries > 0 {
-                    self.drive(at, false);
-                }
-            }
-        }
-
         // ---- the end -------------------------------------------------------
 
         /// Stops accepting, closes idle connections; the others are finished.
         fn stop_softly(&mut self) {
-            for listener in &mut self.listeners {
-                let _ = self.poll.registry().deregister(&mut listener.socket);
-            }
             self.listeners.clear();
-            let service = &mut self.service;
-            service.statistics.process.stopping = true;
-            service.statistics.process.listeners = 0;
-            if let Some(ms) = service.config.global.hard_stop {
-                self.stop_at_ms = service.now_ms + u64::from(ms);
+            let statistics = &mut self.shared.service.statistics;
+            statistics.process.stopping = true;
+            statistics.process.listeners = 0;
+            if statistics.config.global.hard_stop > 0 {
+                self.stop_at_ms = statistics.now_ms + u64::from(statistics.config.global.hard_stop);
             }
             for at in 0..self.slots.len() {
-                let slot = &self.slots[at];
-                let idle =
-                    slot.connection.as_ref().is_some_and(|connection| connection.idle(self.buffers.used(&slot.input)));
-                if idle {
-                    self.close(at);
+                if let Some(slot) = &self.slots[at]
+                    && slot.connection.idle(self.shared.buffers.used(&slot.input))
+                {
+                    self.settle(at, Err(()));
                 }
             }
         }
 
         fn stopped(&self) -> bool {
-            let process = &self.service.statistics.process;
-            process.stopping && (process.connections == 0 || self.service.now_ms >= self.stop_at_ms)
+            let process = &self.shared.service.statistics.process;
+            process.stopping && (process.connections == 0 || self.now_ms() >= self.stop_at_ms)
         }
-    }
-
-    /// How a read or a write went.
-    enum Io {
-        Done,
-        Blocked,
-        Failed,
     }
 
     fn wall() -> Wall {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Wall { seconds: since.as_secs(), millis: since.subsec_millis() }
+        Wall { seconds: since.as_secs(), millis: since.subsec_millis().into() }
     }
 
     /// Opens every listening socket of the configuration.
-    fn listeners(config: &Config) -> Result<Vec<Listener>, Text> {
-        let mut sockets = Vec::new();
-        for (at, proxy) in config.proxies.iter().enumerate().filter(|(_, proxy)| !proxy.disabled) {
+    fn listen(config: &'static Config) -> Result<Vec<Listener>, Text> {
+        let mut listeners = Vec::new();
+        for proxy in config.proxies.iter().filter(|proxy| !proxy.disabled) {
             for bind in &proxy.binds {
-                let socket = listen(bind).map_err(|why| {
-                    let shown = match bind {
-                        Bind::Address(_, shown) => shown,
-                        Bind::Descriptor(number) => cat!("fd@", itoa::Buffer::new().format(*number)),
-                    };
-                    cat!("starting proxy ", proxy.name, " : cannot listen on [", shown, "] : ", sys::reason(&why))
-                })?;
-                sockets.push(Listener { socket, proxy: at as u16, ready: true });
+                match TcpListener::bind(bind.address) {
+                    Ok(socket) => listeners.push(Listener { socket, proxy, ready: true }),
+                    Err(why) => {
+                        let why = sys::reason(&why);
+                        return Err(text!(
+                            "starting proxy {} : cannot listen on [{}] : {}",
+                            proxy.name,
+                            bind.shown,
+                            why
+                        ));
+                    }
+                }
             }
         }
-        Ok(sockets)
-    }
-
-    /// Opens one listening socket.
-    fn listen(bind: &Bind) -> std::io::Result<TcpListener> {
-        match bind {
-            Bind::Address(address, _) => TcpListener::bind(*address),
-            Bind::Descriptor(number) => {
-                let socket = sys::inherited(*number);
-                socket.set_nonblocking(true)?;
-                Ok(TcpListener::from_std(socket))
-            }
-        }
+        Ok(listeners)
     }
 }
 
@@ -1010,12 +920,12 @@ mod event_loop {
 /// request, which rule answers it, what is counted and logged. Owns no socket
 /// and no buffer; calls stats, config, rules, http and log.
 mod connection {
-    use crate::config::{self, Config, Proxy, Stats};
-    use crate::http::{self, BodyReader, Parsed, Request};
+    use crate::config::{self, Proxy, Stats};
+    use crate::http::{self, Parsed, Request};
     use crate::log::Log;
-    use crate::out::Out;
-    use crate::rules::{self, Action, Outcome, Persistence, Reply, Scene, Wall};
-    use crate::stats::{Count, Counters, Page, Statistics, View};
+    use crate::out::{Out, place};
+    use crate::rules::{self, Action, Answer, Origin, Outcome, Persistence, Reply, Scene, Wall};
+    use crate::stats::{Count, Counters, Page, Statistics};
     use std::net::SocketAddr;
 
     /// How long an answered connection may go on sending before it is closed,
@@ -1026,23 +936,12 @@ mod connection {
     const PAGE_HEAD: usize = 256;
     const CHUNK_SIZE: usize = 18;
     const CHUNK_END: usize = 2 + 5;
-    /// SETTINGS, then GOAWAY with HTTP_1_1_REQUIRED (RFC 9113 §6.8, §7).
-    const HTTP2_REFUSAL: &[u8] = b"\0\0\0\x04\0\0\0\0\0\0\0\x08\x07\0\0\0\0\0\0\0\0\0\0\0\0\x0d";
 
     /// What all connections share.
     pub struct Service {
-        pub config: &'static Config,
         pub statistics: Statistics,
         pub log: Log,
-        /// Milliseconds since the start, read once per turn of the loop.
-        pub now_ms: u64,
         pub wall: Wall,
-    }
-
-    impl Service {
-        fn view(&self) -> View<'_> {
-            View { config: self.config, statistics: &self.statistics, now_ms: self.now_ms }
-        }
     }
 
     /// What the owner of the socket has to do next.
@@ -1062,15 +961,12 @@ mod connection {
 
     /// The state of a connection between two calls.
     pub struct Connection {
-        pub proxy: u16,
-        pub peer: SocketAddr,
-        pub local: SocketAddr,
+        config: &'static Proxy,
+        origin: Origin,
         /// Requests answered.
         pub requests: u32,
         /// When the wait for the current request began.
         since_ms: u64,
-        /// When its first byte came.
-        started: Wall,
         /// Bytes of a partial head in which no end was found.
         seen: u32,
         /// The current request is in the counters, but not its answer.
@@ -1089,24 +985,40 @@ mod connection {
     struct Framing {
         chunked: bool,
         keep: bool,
-        given: Given,
+        end: End,
         /// Bytes sent so far.
         bytes: u64,
     }
 
-    /// What is known of an answer beside its bytes.
-    #[derive(Clone, Copy)]
-    struct Given {
-        /// 0 where there was no answer.
-        status: u16,
-        /// Termination state, as the log tells it.
+    /// How a request came to its end, for the log and the counters.
+    struct Ending {
+        /// Termination state, as the log tells it; empty for what is not logged.
         flags: &'static str,
         server: &'static str,
+        count: Option<Count>,
     }
+    type End = &'static Ending;
 
-    fn given(status: u16, flags: &'static str) -> Given {
-        Given { status, flags, server: "<NOSRV>" }
+    const fn ending(flags: &'static str, server: &'static str, count: Option<Count>) -> Ending {
+        Ending { flags, server, count }
     }
+    const NOBODY: &str = "<NOSRV>";
+    static INTERCEPTED: Ending = ending("LR--", NOBODY, Some(Count::Intercepted));
+    static STATISTICS: Ending = ending("LR--", "<STATS>", Some(Count::Intercepted));
+    static METRICS: Ending = ending("LR--", "<PROMEX>", Some(Count::Intercepted));
+    /// A page, which counts itself before it is written, and one cut off.
+    static PAGE: Ending = ending("LR--", "<STATS>", None);
+    static METRICS_PAGE: Ending = ending("LR--", "<PROMEX>", None);
+    static ABORTED_PAGE: Ending = ending("CD--", "<STATS>", None);
+    static MONITORED: Ending = ending("", NOBODY, None);
+    static UNSERVED: Ending = ending("SC--", NOBODY, Some(Count::NoServer));
+    static CONNECTED: Ending = ending("SC--", NOBODY, None);
+    static TOO_LARGE: Ending = ending("PR--", NOBODY, Some(Count::InternalErrors));
+    static DENIED: Ending = ending("PR--", NOBODY, Some(Count::Denied));
+    static BAD: Ending = ending("PR--", NOBODY, Some(Count::BadRequests));
+    static CUT_OFF: Ending = ending("CR--", NOBODY, Some(Count::BadRequests));
+    static TIMED_OUT: Ending = ending("cR--", NOBODY, Some(Count::BadRequests));
+    static ABORTED: Ending = ending("CR--", NOBODY, None);
 
     /// A request that is being answered.
     struct Ask<'a> {
@@ -1119,26 +1031,30 @@ mod connection {
         end: bool,
     }
 
-    /// Why a request is not settled now.
-    struct Pending(Next);
-    type Settled = Result<(), Pending>;
+    /// Who answers a request.
+    enum Decision {
+        Reply(&'static Reply, End),
+        Page(Page, End),
+        /// Nobody: the connection is closed.
+        Reject,
+        Bad(End),
+        Later(Next),
+    }
 
     impl Connection {
         /// A connection that was just accepted.
-        pub fn open(proxy: u16, peer: SocketAddr, local: SocketAddr, service: &mut Service) -> Self {
-            let (now_ms, started) = (service.now_ms, service.wall);
+        pub fn open(config: &'static Proxy, peer: SocketAddr, local: SocketAddr, service: &mut Service) -> Self {
+            let now_ms = service.statistics.now_ms;
             let process = &mut service.statistics.process;
             process.connections += 1;
             process.connections_total += 1;
             process.connections_max = process.connections_max.max(process.connections);
             process.connection_rate.add(now_ms, 1);
             let connection = Self {
-                proxy,
-                peer,
-                local,
+                config,
+                origin: Origin { peer, local, started: service.wall },
                 requests: 0,
                 since_ms: now_ms,
-                started,
                 seen: 0,
                 counted: false,
                 continued: false,
@@ -1146,12 +1062,14 @@ mod connection {
                 draining: false,
                 page: None,
             };
-            let config = connection.config(service);
             let counters = connection.counters(service);
-            counters.connected(now_ms);
+            counters.sessions += 1;
+            counters.sessions_max = counters.sessions_max.max(counters.sessions);
+            counters.connection_rate.add(now_ms, 1);
+            counters.add(Count::Connections, 1);
             counters.add(if config.http { Count::H1Sessions } else { Count::OtherSessions }, 1);
             if !config.http || config.logs_connections {
-                connection.log(service, None, given(0, "SC--"), 0);
+                connection.log(service, None, 0, &CONNECTED, 0);
             }
             connection
         }
@@ -1160,20 +1078,16 @@ mod connection {
         /// in hand ends without an answer, or with a part of one.
         pub fn closed(&mut self, service: &mut Service) {
             if let Some((_, framing)) = self.page.take() {
-                self.finish(service, None, Given { flags: "CD--", ..framing.given }, framing.bytes);
+                self.finish(service, None, 200, &ABORTED_PAGE, framing.bytes);
             } else if self.counted {
-                self.finish(service, None, given(0, "CR--"), 0);
+                self.finish(service, None, 0, &ABORTED, 0);
             }
             self.counters(service).sessions -= 1;
             service.statistics.process.connections -= 1;
         }
 
-        fn config(&self, service: &Service) -> &'static Proxy {
-            &service.config.proxies[usize::from(self.proxy)]
-        }
-
-        fn counters<'s>(&self, service: &'s mut Service) -> &'s mut Counters {
-            &mut service.statistics.proxies[usize::from(self.proxy)]
+        pub fn counters<'s>(&self, service: &'s mut Service) -> &'s mut Counters {
+            &mut service.statistics.proxies[self.config.index()]
         }
 
         /// No request has begun.
@@ -1190,8 +1104,8 @@ mod connection {
                 if self.draining {
                     return (input.len(), if end { Next::Close } else { Next::Read });
                 }
-                if self.page.is_some() {
-                    match self.go_on_with_page(service, out) {
+                if let Some((page, framing)) = self.page.take() {
+                    match self.go_on(page, framing, service, out) {
                         Next::Read => {}
                         next => return (used, next),
                     }
@@ -1212,29 +1126,28 @@ mod connection {
         /// Looks for one request at the start of the input.
         fn head(&mut self, service: &mut Service, input: &[u8], end: bool, out: &mut Out) -> (usize, Next) {
             if input.is_empty() {
-                if end && self.requests == 0 && !self.config(service).has(config::DONTLOGNULL) {
-                    self.log(service, None, given(400, "CR--"), 0);
+                if end && self.requests == 0 && !self.config.has(config::DONTLOGNULL) {
+                    self.log(service, None, 400, &ABORTED, 0);
                 }
                 return (0, Next::Read);
             }
-            let limit = service.config.head_limit();
+            let limit = service.statistics.config.head_limit();
             let seen = (self.seen as usize).min(input.len());
             if seen == 0 && !self.counted {
-                self.started = service.wall;
+                self.origin.started = service.wall;
                 if self.requests > 0 {
-                    self.since_ms = service.now_ms;
+                    self.since_ms = service.statistics.now_ms;
                 }
             }
             if seen > 0 && !end && input.len() < limit && !input[seen..].contains(&b'\n') {
                 self.seen = input.len() as u32;
                 return (0, Next::Read);
             }
-            let mut slots = [http::EMPTY_HEADER; http::FEW_HEADERS];
-            match http::parse(input, &mut slots) {
+            let mut few = [http::EMPTY_HEADER; http::FEW_HEADERS];
+            match http::parse(input, &mut few) {
                 Parsed::Crowded => {
-                    let mut slots = [http::EMPTY_HEADER; http::MAX_HEADERS];
-                    let parsed = http::parse(input, &mut slots);
-                    self.parsed(service, parsed, input, end, out)
+                    let mut all = [http::EMPTY_HEADER; http::MAX_HEADERS];
+                    self.parsed(service, http::parse(input, &mut all), input, end, out)
                 }
                 parsed => self.parsed(service, parsed, input, end, out),
             }
@@ -1248,20 +1161,16 @@ mod connection {
             end: bool,
             out: &mut Out,
         ) -> (usize, Next) {
-            let limit = service.config.head_limit();
+            let limit = service.statistics.config.head_limit();
             match parsed {
                 Parsed::Head(request) if request.length <= limit => self.request(service, &request, input, end, out),
                 Parsed::Partial if input.len() < limit && !end => {
                     self.seen = input.len() as u32;
                     (0, Next::Read)
                 }
-                Parsed::Partial if end => self.bad(service, 400, "CR--", out),
-                Parsed::Partial | Parsed::Head(_) | Parsed::Crowded => self.bad(service, 400, "PR--", out),
-                Parsed::Bad(status) => self.bad(service, status, "PR--", out),
-                Parsed::Http2 => {
-                    out.put(HTTP2_REFUSAL);
-                    self.refuse(service, 505, "PR--", HTTP2_REFUSAL.len() as u64)
-                }
+                Parsed::Partial if end => self.bad(service, 400, &CUT_OFF, out),
+                Parsed::Bad(status) => self.bad(service, status, &BAD, out),
+                _ => self.bad(service, 400, &BAD, out),
             }
         }
 
@@ -1274,261 +1183,220 @@ mod connection {
             end: bool,
             out: &mut Out,
         ) -> (usize, Next) {
-            let Ok((body, whole)) = BodyReader::new(request.framing).take(&input[request.length..]) else {
-                return self.bad(service, 400, "PR--", out);
+            let Ok(body) = http::body(request.framing, &input[request.length..]) else {
+                return self.bad(service, 400, &BAD, out);
             };
             self.count(service, Count::H1Requests);
-            let closes = self.config(service).has(config::HTTP_CLOSE) || service.statistics.process.stopping;
-            let persistence = match request.keep_alive && whole && !closes {
+            let closes = self.config.has(config::HTTP_CLOSE) || service.statistics.process.stopping;
+            let persistence = match request.keep_alive && body.is_some() && !closes {
                 false => Persistence::Close,
-                true if request.tell_keep_alive => Persistence::KeepTold,
+                true if request.is_old() => Persistence::KeepTold,
                 true => Persistence::Keep,
             };
-            let ask = Ask { request, persistence, whole, full: input.len() == service.config.global.bufsize, end };
-            if let Err(Pending(next)) = self.answer(service, &ask, out) {
-                return (0, next);
+            let full = input.len() == service.statistics.config.global.bufsize;
+            let ask = Ask { request, persistence, whole: body.is_some(), full, end };
+            let done = match self.decide(service, &ask, out) {
+                Decision::Reply(reply, end) => self.give(service, &ask, reply, end, out),
+                Decision::Page(page, end) => self.give_page(service, &ask, page, end, out),
+                Decision::Later(next) => return (0, next),
+                Decision::Bad(end) => return self.bad(service, 400, end, out),
+                Decision::Reject => {
+                    self.finish(service, Some(request), 0, &DENIED, 0);
+                    return (0, Next::Close);
+                }
+            };
+            if !done {
+                return (0, Next::Write);
             }
-            let taken = request.length + body;
+            // what came of a body that is not whole is thrown away
+            let taken = body.map_or(input.len(), |body| request.length + body);
             if persistence != Persistence::Close || self.page.is_some() {
                 return (taken, Next::Read);
             }
             // what may still come after a last answer must not reset it
-            let quiet = whole && taken == input.len();
+            let quiet = body.is_some() && taken == input.len();
             (taken, if quiet { Next::Close } else { self.linger(service) })
         }
 
         fn linger(&mut self, service: &Service) -> Next {
             self.draining = true;
-            self.since_ms = service.now_ms;
+            self.since_ms = service.statistics.now_ms;
             Next::Linger
         }
 
-        /// Decides who answers, in HAProxy's order: monitor-uri, http-request
-        /// rules, stats, and 503 for the rest.
-        fn answer(&mut self, service: &mut Service, ask: &Ask, out: &mut Out) -> Settled {
-            let config = self.config(service);
+        // ---- who answers ---------------------------------------------------
+
+        /// In HAProxy's order: monitor-uri, http-request rules, stats, and 503
+        /// for the rest.
+        fn decide(&mut self, service: &mut Service, ask: &Ask, out: &mut Out) -> Decision {
+            let config = self.config;
             let scene = self.scene(service, Some(ask.request), Outcome::default());
             if config.monitor_uri == Some(ask.request.target) {
                 let failed = config.monitor_fail.iter().any(|condition| condition.holds(&config.acls, &scene));
-                let status = if failed { 503 } else { 200 };
-                return self.give(service, ask, config.reply(status), given(status, ""), out);
+                let reply = service.statistics.config.reply(config, if failed { 503 } else { 200 });
+                return Decision::Reply(reply, &MONITORED);
             }
             let rule = config.rules.iter().find(|rule| rule.holds(&config.acls, &scene));
             if let Some(rule) = rule.filter(|rule| !matches!(rule.action, Action::Allow)) {
-                return self.act(service, ask, &rule.action, "<NOSRV>", out);
+                return self.act(service, ask, &rule.action, &INTERCEPTED);
             }
             if let Some(stats) = &config.stats
-                && matches!(ask.request.method, b"GET" | b"HEAD" | b"POST")
+                && place(ask.request.method, "GET HEAD POST").is_some()
                 && let Some(options) = ask.request.local().strip_prefix(stats.uri)
             {
-                return self.stats(service, ask, stats, options, out);
+                let rule = stats.rules.iter().position(|rule| rule.holds(&config.acls, &scene));
+                return self.statistics(service, ask, stats, rule, options, out);
             }
-            self.give(service, ask, config.reply(503), given(503, "SC--"), out)?;
-            let now_ms = service.now_ms;
-            let counters = self.counters(service);
-            counters.add(Count::NoServer, 1);
-            counters.backend_rate.add(now_ms, 1);
-            counters.backend_last_ms = Some(now_ms);
-            Ok(())
+            Decision::Reply(service.statistics.config.reply(config, 503), &UNSERVED)
         }
 
-        /// Carries out what a rule says.
-        fn act(
-            &mut self,
-            service: &mut Service,
-            ask: &Ask,
-            action: &'static Action,
-            server: &'static str,
-            out: &mut Out,
-        ) -> Settled {
-            let config = self.config(service);
+        /// What a rule says.
+        fn act(&mut self, service: &Service, ask: &Ask, action: &'static Action, end: End) -> Decision {
+            let config = self.config;
+            let own = |answer: &'static Answer| {
+                answer.reply.unwrap_or_else(|| service.statistics.config.reply(config, answer.status))
+            };
             match action {
-                Action::Allow => Ok(()),
-                Action::Return(reply) => {
-                    self.intercept(service, ask, reply, Given { server, ..given(reply.status, "LR--") }, out)
-                }
-                Action::Deny(reply) => self.deny(service, ask, reply, out),
-                Action::Tarpit(reply) => {
+                Action::Return(answer) => Decision::Reply(own(answer), end),
+                Action::Deny(answer) => Decision::Reply(own(answer), &DENIED),
+                Action::Tarpit(answer) => {
+                    let now_ms = service.statistics.now_ms;
                     if self.tarpit_until_ms == 0 {
-                        let wait = config.timeouts[config::TARPIT].or(config.timeouts[config::CLIENT]);
-                        self.tarpit_until_ms = service.now_ms + u64::from(wait.unwrap_or(0));
+                        self.tarpit_until_ms = now_ms + u64::from(config.tarpit_ms());
                     }
-                    match service.now_ms < self.tarpit_until_ms {
-                        true => Err(Pending(Next::Wait)),
-                        false => self.deny(service, ask, reply, out),
+                    match now_ms < self.tarpit_until_ms {
+                        true => Decision::Later(Next::Wait),
+                        false => Decision::Reply(own(answer), &DENIED),
                     }
                 }
-                Action::Reject => {
-                    self.counters(service).add(Count::Denied, 1);
-                    self.finish(service, Some(ask.request), given(0, "PR--"), 0);
-                    Err(Pending(Next::Close))
-                }
-                Action::Metrics => match Page::metrics(self.proxy, ask.request.query()) {
-                    Some(page) => self.give_page(service, ask, page, "<PROMEX>", out),
-                    None => {
-                        let given = Given { server: "<PROMEX>", ..given(400, "LR--") };
-                        self.intercept(service, ask, config.reply(400), given, out)
-                    }
+                Action::Allow | Action::Reject => Decision::Reject,
+                Action::Metrics => match Page::metrics(config, ask.request.query()) {
+                    Some(page) => Decision::Page(page, &METRICS_PAGE),
+                    None => Decision::Reply(service.statistics.config.reply(config, 400), &METRICS),
                 },
             }
         }
 
-        /// The statistics, for who may see them.
-        fn stats(
+        /// The statistics, for who may see them: `rule` is the first that holds.
+        fn statistics(
             &mut self,
             service: &mut Service,
             ask: &Ask,
             stats: &'static Stats,
+            rule: Option<usize>,
             options: &[u8],
             out: &mut Out,
-        ) -> Settled {
-            let config = self.config(service);
-            let scene = self.scene(service, Some(ask.request), Outcome::default());
-            let rule = stats.rules.iter().enumerate().find(|(_, rule)| rule.holds(&config.acls, &scene));
-            if let Some((at, rule)) = rule {
+        ) -> Decision {
+            if let Some(at) = rule {
                 // the last rule stands for the `stats auth` lines, if there are any
                 let challenge = at + 1 == stats.rules.len() && !stats.users.is_empty();
                 let known = challenge && rules::authenticated(ask.request, &stats.users);
-                if !known && !matches!(rule.action, Action::Allow) {
-                    return self.act(service, ask, &rule.action, "<STATS>", out);
+                if !known && !matches!(stats.rules[at].action, Action::Allow) {
+                    return self.act(service, ask, &stats.rules[at].action, &STATISTICS);
                 }
             }
             if ask.request.method != b"POST" {
-                return self.give_page(service, ask, Page::stats(self.proxy, options), "<STATS>", out);
+                return Decision::Page(Page::stats(self.config, options), &PAGE);
             }
             // the page is read-only: a POST is sent back to it, after its body
             if ask.whole || ask.full {
-                let reply = &stats.sent_back[usize::from(!ask.whole)];
-                return self.intercept(service, ask, reply, Given { server: "<STATS>", ..given(303, "LR--") }, out);
+                return Decision::Reply(&stats.sent_back[usize::from(!ask.whole)], &STATISTICS);
             }
             if ask.end {
-                return Err(Pending(self.bad(service, 400, "CR--", out).1));
+                return Decision::Bad(&CUT_OFF);
             }
             if ask.request.expects_continue && !self.continued {
                 out.put("HTTP/1.1 100 Continue\r\n\r\n");
                 self.continued = true;
             }
-            Err(Pending(Next::Read))
+            Decision::Later(Next::Read)
         }
 
-        fn deny(&mut self, service: &mut Service, ask: &Ask, reply: &Reply, out: &mut Out) -> Settled {
-            self.give(service, ask, reply, given(reply.status, "PR--"), out)?;
-            self.counters(service).add(Count::Denied, 1);
-            Ok(())
-        }
+        // ---- answers -------------------------------------------------------
 
-        /// An answer of a rule or a service counts as intercepted.
-        fn intercept(
-            &mut self,
-            service: &mut Service,
-            ask: &Ask,
-            reply: &Reply,
-            given: Given,
-            out: &mut Out,
-        ) -> Settled {
-            self.give(service, ask, reply, given, out)?;
-            self.counters(service).add(Count::Intercepted, 1);
-            Ok(())
-        }
-
-        /// Writes a reply and settles the accounts of its request.
-        fn give(
-            &mut self,
-            service: &mut Service,
-            ask: &Ask,
-            reply: &Reply,
-            mut given: Given,
-            out: &mut Out,
-        ) -> Settled {
+        /// Writes a reply and settles the accounts of its request; false where
+        /// it has to wait until what was written before it is sent.
+        fn give(&mut self, service: &mut Service, ask: &Ask, reply: &Reply, mut end: End, out: &mut Out) -> bool {
             let mark = out.len();
-            let outcome = Outcome { status: reply.status.into(), ..self.outcome(service, given, 0) };
+            let mut status = reply.status;
+            let outcome = self.outcome(service, status, end, 0);
             let scene = self.scene(service, Some(ask.request), outcome);
             reply.write(&scene, ask.request.is_head(), ask.persistence, out);
             if out.full {
                 out.truncate(mark);
                 if mark > 0 {
-                    return Err(Pending(Next::Write));
+                    return false;
                 }
                 // a format string that grew beyond a buffer
-                self.counters(service).add(Count::InternalErrors, 1);
-                given.status = 500;
-                self.config(service).reply(500).write(&scene, ask.request.is_head(), ask.persistence, out);
+                (status, end) = (500, &TOO_LARGE);
+                let reply = service.statistics.config.reply(self.config, 500);
+                reply.write(&scene, ask.request.is_head(), ask.persistence, out);
             }
-            self.finish(service, Some(ask.request), given, (out.len() - mark) as u64);
-            Ok(())
+            self.finish(service, Some(ask.request), status, end, (out.len() - mark) as u64);
+            true
         }
 
         /// Writes a page, whole with its length if one buffer holds it, else
-        /// its first part; [`Self::go_on_with_page`] writes the others.
-        fn give_page(
-            &mut self,
-            service: &mut Service,
-            ask: &Ask,
-            mut page: Page,
-            server: &'static str,
-            out: &mut Out,
-        ) -> Settled {
+        /// its first part; [`Self::go_on`] writes the others.
+        fn give_page(&mut self, service: &mut Service, ask: &Ask, mut page: Page, end: End, out: &mut Out) -> bool {
             let mark = out.len();
             if mark > 0 && out.room() < 2 * PAGE_HEAD {
-                return Err(Pending(Next::Write));
+                return false;
             }
             // the page shows its own request, as intercepted
             self.counters(service).add(Count::Intercepted, 1);
             out.gap(PAGE_HEAD);
-            out.keep_free(CHUNK_END);
-            let complete = page.write(&service.view(), out);
-            out.keep_free(0);
+            out.kept_free = CHUNK_END;
+            let complete = page.write(&service.statistics, out);
+            out.kept_free = 0;
             if !complete && mark > 0 {
                 out.truncate(mark);
                 self.counters(service).take_back(Count::Intercepted);
-                return Err(Pending(Next::Write));
+                return false;
             }
             let body = out.len() - mark - PAGE_HEAD;
-            let chunked = !complete && ask.request.version != b"HTTP/1.0";
+            let chunked = !complete && !ask.request.is_old();
             let keep = ask.persistence != Persistence::Close && (complete || chunked);
             let mut head = [0; PAGE_HEAD];
-            let mut fields = Out::new(&mut head, 0);
-            page.fields(service.config, &mut fields);
+            let mut fields = Out::new(&mut head);
+            page.fields(&mut fields);
             if complete {
-                fields.put("content-length: ").num(body).put("\r\n");
+                fields.put("content-length: ").num(body as i64).put("\r\n");
             } else if chunked {
                 fields.put("transfer-encoding: chunked\r\n");
             }
-            fields.put(if keep { ask.persistence } else { Persistence::Close }.field()).put("\r\n");
+            fields.put(if keep { ask.persistence } else { Persistence::Close }.field());
             if ask.request.is_head() {
                 out.truncate(mark + PAGE_HEAD);
             } else if chunked {
-                fields.hex(body);
-                fields.put("\r\n");
+                fields.hex(body).put("\r\n");
                 out.put("\r\n");
             }
             out.fill_gap(mark, PAGE_HEAD, fields.written());
-            let given = Given { server, ..given(200, "LR--") };
             let bytes = (out.len() - mark) as u64;
             if complete || ask.request.is_head() {
-                self.finish(service, Some(ask.request), given, bytes);
+                self.finish(service, Some(ask.request), 200, end, bytes);
             } else {
-                self.page = Some((page, Framing { chunked, keep, given, bytes }));
+                self.page = Some((page, Framing { chunked, keep, end, bytes }));
             }
-            Ok(())
+            true
         }
 
         /// Writes the next part of a long page once the one before is sent.
-        fn go_on_with_page(&mut self, service: &mut Service, out: &mut Out) -> Next {
+        fn go_on(&mut self, mut page: Page, mut framing: Framing, service: &mut Service, out: &mut Out) -> Next {
             if out.len() > 0 {
+                self.page = Some((page, framing));
                 return Next::Write;
             }
-            let Some((mut page, mut framing)) = self.page.take() else { return Next::Read };
             out.gap(CHUNK_SIZE);
-            out.keep_free(CHUNK_END);
-            let complete = page.write(&service.view(), out);
-            out.keep_free(0);
+            out.kept_free = CHUNK_END;
+            let complete = page.write(&service.statistics, out);
+            out.kept_free = 0;
             let body = out.len() - CHUNK_SIZE;
             let mut size = [0; CHUNK_SIZE];
-            let mut line = Out::new(&mut size, 0);
+            let mut line = Out::new(&mut size);
             if framing.chunked && body > 0 {
-                line.hex(body);
-                line.put("\r\n");
+                line.hex(body).put("\r\n");
                 out.put("\r\n");
             }
             out.fill_gap(0, CHUNK_SIZE, line.written());
@@ -1540,57 +1408,52 @@ mod connection {
                 self.page = Some((page, framing));
                 return Next::Write;
             }
-            self.finish(service, None, framing.given, framing.bytes);
+            self.finish(service, None, 200, framing.end, framing.bytes);
             if framing.keep { Next::Read } else { Next::Close }
         }
 
         /// Answers what is no request, and closes.
-        fn bad(&mut self, service: &mut Service, status: u16, flags: &'static str, out: &mut Out) -> (usize, Next) {
+        fn bad(&mut self, service: &mut Service, status: u16, end: End, out: &mut Out) -> (usize, Next) {
             let mark = out.len();
             let scene = self.scene(service, None, Outcome::default());
-            self.config(service).reply(status).write(&scene, false, Persistence::Close, out);
+            let reply = service.statistics.config.reply(self.config, status);
+            reply.write(&scene, false, Persistence::Close, out);
             if out.full {
                 out.truncate(mark);
                 return (0, Next::Write);
             }
-            self.refuse(service, status, flags, (out.len() - mark) as u64)
-        }
-
-        /// Counts and logs what was no request; the connection ends here.
-        fn refuse(&mut self, service: &mut Service, status: u16, flags: &'static str, bytes: u64) -> (usize, Next) {
             self.count(service, Count::OtherRequests);
-            self.counters(service).add(Count::BadRequests, 1);
-            self.finish(service, None, given(status, flags), bytes);
+            self.finish(service, None, status, end, (out.len() - mark) as u64);
             (0, self.linger(service))
         }
 
         // ---- timers --------------------------------------------------------
 
-        /// The deadline has come. None means to go on with [`Self::advance`].
-        pub fn expired(&mut self, service: &mut Service, input: &[u8], out: &mut Out) -> Option<Next> {
+        /// The deadline has come.
+        pub fn expired(&mut self, service: &mut Service, input: &[u8], out: &mut Out) -> Next {
             if self.tarpit_until_ms > 0 {
-                return None;
+                return Next::Write;
             }
-            let silent = self.requests > 0 || self.config(service).has(config::IGNORE_PROBES);
+            let silent = self.requests > 0 || self.config.has(config::IGNORE_PROBES);
             if self.draining || self.page.is_some() || input.is_empty() && silent {
-                return Some(Next::Close);
+                return Next::Close;
             }
-            Some(self.bad(service, 408, "cR--", out).1)
+            self.bad(service, 408, &TIMED_OUT, out).1
         }
 
         /// When the wait that goes on now ends, in milliseconds since the
         /// start; `u64::MAX` for never.
         pub fn deadline(&self, service: &Service, input: &[u8], sending: bool) -> u64 {
-            let [client, request, keep_alive, _] = self.config(service).timeouts;
-            let from = |start: u64, timeout: Option<u32>| timeout.map_or(u64::MAX, |ms| start + u64::from(ms));
-            match () {
-                () if sending || self.page.is_some() => from(service.now_ms, client),
-                () if self.draining => self.since_ms + LINGER_MS,
-                () if self.tarpit_until_ms > 0 => self.tarpit_until_ms,
-                () if input.is_empty() && self.requests > 0 => from(self.since_ms, keep_alive.or(request).or(client)),
-                () if request.is_some() => from(self.since_ms, request),
-                () => from(service.now_ms, client),
-            }
+            let (config, now_ms) = (self.config, service.statistics.now_ms);
+            let (start, limit) = match () {
+                () if sending || self.page.is_some() => (now_ms, config.client_ms()),
+                () if self.draining => return self.since_ms + LINGER_MS,
+                () if self.tarpit_until_ms > 0 => return self.tarpit_until_ms,
+                () if input.is_empty() && self.requests > 0 => (self.since_ms, config.keep_alive_ms()),
+                () if config.request_ms() > 0 => (self.since_ms, config.request_ms()),
+                () => (now_ms, config.client_ms()),
+            };
+            if limit == 0 { u64::MAX } else { start + u64::from(limit) }
         }
 
         // ---- accounts ------------------------------------------------------
@@ -1599,7 +1462,7 @@ mod connection {
         fn count(&mut self, service: &mut Service, kind: Count) {
             if !self.counted {
                 self.counted = true;
-                let now_ms = service.now_ms;
+                let now_ms = service.statistics.now_ms;
                 let counters = self.counters(service);
                 counters.add(kind, 1);
                 counters.request_rate.add(now_ms, 1);
@@ -1608,89 +1471,99 @@ mod connection {
         }
 
         /// One request less in hand: counts and logs how it ended.
-        fn finish(&mut self, service: &mut Service, request: Option<&Request>, given: Given, bytes: u64) {
+        fn finish(&mut self, service: &mut Service, request: Option<&Request>, status: u16, end: End, bytes: u64) {
+            let now_ms = service.statistics.now_ms;
             let counters = self.counters(service);
-            counters.answered[usize::from(given.status / 100) % 6] += 1;
+            counters.answered[usize::from(status / 100) % 6] += 1;
             counters.add(Count::BytesIn, request.map_or(0, |request| request.length as u64));
             counters.add(Count::BytesOut, bytes);
+            if let Some(count) = end.count {
+                counters.add(count, 1);
+            }
+            if end.count == Some(Count::NoServer) {
+                counters.backend_rate.add(now_ms, 1);
+                counters.backend_last_ms = Some(now_ms);
+            }
             service.statistics.process.bytes_out += bytes;
-            service.statistics.process.bytes_rate.add(service.now_ms, bytes);
-            if !given.flags.is_empty() && !self.config(service).logs_connections {
-                self.log(service, request, given, bytes);
+            service.statistics.process.bytes_rate.add(now_ms, bytes);
+            if !end.flags.is_empty() && !self.config.logs_connections {
+                self.log(service, request, status, end, bytes);
             }
             self.counted = false;
             self.continued = false;
             self.tarpit_until_ms = 0;
             self.seen = 0;
             self.requests += 1;
-            self.since_ms = service.now_ms;
+            self.since_ms = now_ms;
         }
 
-        fn outcome(&self, service: &Service, given: Given, bytes_out: u64) -> Outcome {
-            let served = given.server != "<NOSRV>";
-            let total_ms = (service.now_ms - self.since_ms) as i64;
+        fn outcome(&self, service: &Service, status: u16, end: End, bytes_out: u64) -> Outcome {
+            let total_ms = (service.statistics.now_ms - self.since_ms) as i64;
             Outcome {
-                status: if given.status == 0 { -1 } else { given.status.into() },
+                status: if status == 0 { -1 } else { status.into() },
                 bytes_in: 0,
-                bytes_out,
-                flags: given.flags,
-                server: given.server,
-                request_ms: if given.flags == "LR--" { total_ms } else { -1 },
-                server_ms: if served { 0 } else { -1 },
+                bytes_out: bytes_out as i64,
+                flags: end.flags,
+                server: end.server,
+                request_ms: if end.flags == INTERCEPTED.flags { total_ms } else { -1 },
+                server_ms: if end.server == NOBODY { -1 } else { 0 },
                 total_ms,
             }
         }
 
-        fn log(&self, service: &mut Service, request: Option<&Request>, given: Given, bytes: u64) {
-            let config = self.config(service);
-            let normal = given.flags == "LR--" && given.status < 500;
+        fn log(&self, service: &mut Service, request: Option<&Request>, status: u16, end: End, bytes: u64) {
+            let config = self.config;
+            let normal = end.flags == INTERCEPTED.flags && status < 500;
             if config.targets.is_empty() || normal && config.has(config::DONTLOG_NORMAL) {
                 return;
             }
-            let bytes_in = request.map_or(0, |request| request.length as u64);
-            let scene = self.scene(service, request, Outcome { bytes_in, ..self.outcome(service, given, bytes) });
-            for target in config.targets.iter().filter(|target| target.wanted) {
-                service.log.line(target, |out| config.format.write(&scene, out));
+            let bytes_in = request.map_or(0, |request| request.length as i64);
+            let scene = self.scene(service, request, Outcome { bytes_in, ..self.outcome(service, status, end, bytes) });
+            for target in &config.targets {
+                service.log.line(*target, |out| config.format.write(&scene, out));
             }
         }
 
-        fn scene<'a>(&self, service: &Service, request: Option<&'a Request<'a, 'a>>, outcome: Outcome) -> Scene<'a> {
-            let config: &'static Config = service.config;
-            let at = usize::from(self.proxy);
+        fn scene<'a>(&'a self, service: &Service, request: Option<&'a Request<'a, 'a>>, outcome: Outcome) -> Scene<'a> {
+            let all = &service.statistics;
             Scene {
                 request,
-                frontend: config.proxies[at].name,
-                peer: self.peer,
-                local: self.local,
-                started: self.started,
+                origin: &self.origin,
                 outcome,
-                connections: (service.statistics.process.connections, service.statistics.proxies[at].sessions),
-                requests: service.statistics.process.requests_total,
-                userlists: &config.userlists,
-                node: config.global.node,
+                frontend: self.config.name,
+                node: all.config.global.node,
+                counts: [
+                    all.process.connections,
+                    all.proxies[self.config.index()].sessions,
+                    all.process.requests_total,
+                ],
             }
         }
     }
 }
 
-/// Counters, the table of columns, and every format of the statistics.
-/// Owns the numbers; reads config; writes with out.
+/// Counters, the table of columns, and every format of the statistics. Owns
+/// the numbers; reads config; writes with out.
+///
+/// Every format is a template: texts that are made at start, and between them
+/// what depends on the moment. A page is written by going through one.
 mod stats {
     use self::Count::*;
-    use crate::config::{Bind, Config, Kind as ProxyKind, Proxy, Stats};
+    use crate::config::{Config, Proxy, Stats};
     use crate::http;
-    use crate::out::{Out, Text};
+    use crate::out::{Out, Text, number, parts, place, split, split_at_byte};
 
     /// Most characters of `scope=` that are looked at.
     const MAX_SCOPE: usize = 20;
+    /// Most addresses that `stats show-legends` lists.
+    const MAX_LEGENDS: usize = 16;
 
     /// What is counted, one after the other.
-    #[derive(Clone, Copy)]
+    #[derive(Clone, Copy, PartialEq)]
     pub enum Count {
         BytesIn,
         BytesOut,
         WireIn,
-        WireOut,
         Connections,
         Denied,
         BadRequests,
@@ -1762,13 +1635,6 @@ mod stats {
         fn requests(&self) -> u64 {
             self.counts[H1Requests as usize] + self.counts[OtherRequests as usize]
         }
-
-        pub fn connected(&mut self, now_ms: u64) {
-            self.add(Connections, 1);
-            self.sessions += 1;
-            self.sessions_max = self.sessions_max.max(self.sessions);
-            self.connection_rate.add(now_ms, 1);
-        }
     }
 
     /// The numbers of the process, and what it was started with.
@@ -1784,9 +1650,8 @@ mod stats {
         pub started_wall: u64,
         pub maxconn: u32,
         pub max_files: u64,
-        pub buffer_bytes: u64,
         pub buffers_in_use: u64,
-        pub memory_kib: u64,
+        pub memory_bytes: u64,
         pub listeners: u64,
         pub stopping: bool,
         pub dropped_logs: u64,
@@ -1794,457 +1659,242 @@ mod stats {
         pub waits: u64,
     }
 
+    /// All numbers, and the templates of the pages that show them.
     pub struct Statistics {
+        pub config: &'static Config,
+        /// Milliseconds since the start, read once per turn of the loop.
+        pub now_ms: u64,
         pub process: Process,
         pub proxies: Vec<Counters>,
-        templates: Templates,
+        templates: [&'static [Piece]; KINDS],
     }
 
     impl Statistics {
-        pub fn new(process: Process, config: &Config) -> Self {
+        pub fn new(config: &'static Config, process: Process) -> Self {
             let proxies = vec![Counters::default(); config.proxies.len()];
-            let mut statistics = Self { process, proxies, templates: Templates::default() };
-            statistics.templates = Templates::new(&View { config, statistics: &statistics, now_ms: 0 });
-            statistics
+            let templates = templates(config);
+            Self { config, now_ms: 0, process, proxies, templates }
+        }
+
+        /// A line of a table: two for each proxy.
+        fn row(&self, at: usize) -> Row<'_> {
+            let (proxy, numbers) = (&self.config.proxies[at / 2], &self.proxies[at / 2]);
+            Row { all: self, proxy, numbers, backend: at % 2 == 1 }
         }
     }
 
-    /// What stands in a column.
-    enum Cell {
-        Absent,
-        Dash,
-        Zero,
-        Words(fn(&Row) -> Text),
-        Number(fn(&Row) -> u64),
-        /// Seconds since the backend side was last used.
-        LastSession,
-    }
-    use Cell::{Absent, Dash, LastSession, Number, Words, Zero};
+    // ---- columns -------------------------------------------------------------
 
-    /// Names, more than one separated by `|`; tags (origin, nature, scope) for
-    /// a frontend and for a backend, empty where it does not fill the column;
-    /// what stands there; name of the frontend's metric.
-    type Column = (&'static str, &'static str, &'static str, Cell, &'static str);
-
-    #[rustfmt::skip]
-    const COLUMNS: &[Column] = &[
-        ("pxname", "KNS", "KNS", Words(|r| r.proxy.name), ""),
-        ("svname", "KNS", "KNS", Words(|r| if r.backend { &b"BACKEND"[..] } else { b"FRONTEND" }), ""),
-        ("qcur", "", "MGP", Zero, ""),
-        ("qmax", "", "MMP", Zero, ""),
-        ("scur", "MGP", "MGP", Number(|r| r.front(r.numbers.sessions)), "current_sessions"),
-        ("smax", "MMP", "MMP", Number(|r| r.side(r.numbers.sessions_max, r.count(NoServer).min(1))), "max_sessions"),
-        ("slim", "CLP", "CLP", Number(|r| r.side(r.limit(), r.limit().div_ceil(10))), "limit_sessions"),
-        ("stot", "MCP", "MCP", Number(|r| r.side(r.count(Connections), r.count(NoServer))), "sessions_total"),
-        ("bin", "MCP", "MCP", Number(|r| r.count(BytesIn)), "bytes_in_total"),
-        ("bout", "MCP", "MCP", Number(|r| r.count(BytesOut)), "bytes_out_total"),
-        ("dreq", "MCP", "MCP", Number(|r| r.front(r.count(Denied))), "requests_denied_total"),
-        ("dresp", "MCP", "MCP", Zero, "responses_denied_total"),
-        ("ereq", "MCP", "", Number(|r| r.front(r.count(BadRequests))), "request_errors_total"),
-        ("econ", "", "MCP", Number(|r| r.count(NoServer)), ""),
-        ("eresp|wretr|wredis", "", "MCP", Zero, ""),
-        ("status", "SGP", "SGP", Words(|r| r.status()), "status"),
-        ("weight", "", "MaP", Zero, ""),
-        ("act|bck", "", "MGP", Zero, ""),
-        ("chkfail", "", "", Absent, ""),
-        ("chkdown", "", "MCP", Zero, ""),
-        ("lastchg", "", "MAP", Number(|r| r.view.now_ms / 1000), ""),
-        ("downtime|qlimit", "", "", Absent, ""),
-        ("pid", "KGP", "KGP", Number(|_| 1), ""),
-        ("iid", "KGS", "KGS", Number(|r| r.proxy.id.into()), ""),
-        ("sid", "KGS", "KGS", Zero, ""),
-        ("throttle", "", "", Absent, ""),
-        ("lbtot", "", "MCP", Zero, ""),
-        ("tracked", "", "", Absent, ""),
-        ("type", "CGS", "CGS", Number(|r| r.backend.into()), ""),
-        ("rate", "MRP", "MGP", Number(|r| r.side(&r.numbers.connection_rate, &r.numbers.backend_rate).read(r.view.now_ms)), ""),
-        ("rate_lim", "CLP", "", Zero, "limit_session_rate"),
-        ("rate_max", "MMP", "MGP", Number(|r| r.side(&r.numbers.connection_rate, &r.numbers.backend_rate).max), "max_session_rate"),
-        ("check_status|check_code|check_duration", "", "", Absent, ""),
-        ("hrsp_1xx", "MCP", "MCP", Number(|r| r.front(r.numbers.answered[1])), "http_responses_total"),
-        ("hrsp_2xx", "MCP", "MCP", Number(|r| r.front(r.numbers.answered[2])), "http_responses_total"),
-        ("hrsp_3xx", "MCP", "MCP", Number(|r| r.front(r.numbers.answered[3])), "http_responses_total"),
-        ("hrsp_4xx", "MCP", "MCP", Number(|r| r.front(r.numbers.answered[4])), "http_responses_total"),
-        ("hrsp_5xx", "MCP", "MCP", Number(|r| r.side(r.numbers.answered[5], r.count(NoServer))), "http_responses_total"),
-        ("hrsp_other", "MCP", "MCP", Number(|r| r.front(r.numbers.answered[0])), "http_responses_total"),
-        ("hanafail", "", "", Absent, ""),
-        ("req_rate", "MRP", "", Number(|r| r.numbers.request_rate.read(r.view.now_ms)), ""),
-        ("req_rate_max", "MMP", "", Number(|r| r.numbers.request_rate.max), "http_requests_rate_max"),
-        ("req_tot", "MCP", "MCP", Number(|r| r.side(r.numbers.requests(), r.count(NoServer))), "http_requests_total"),
-        ("cli_abrt|srv_abrt", "", "MCP", Zero, ""),
-        ("comp_in", "MCP", "MCP", Zero, "http_comp_bytes_in_total"),
-        ("comp_out", "MCP", "MCP", Zero, "http_comp_bytes_out_total"),
-        ("comp_byp", "MCP", "MCP", Zero, "http_comp_bytes_bypassed_total"),
-        ("comp_rsp", "MCP", "MCP", Zero, "http_comp_responses_total"),
-        ("lastsess", "", "MAP", LastSession, ""),
-        ("last_chk|last_agt", "", "", Absent, ""),
-        ("qtime|ctime|rtime|ttime", "", "MaP", Zero, ""),
-        ("agent_status|agent_code|agent_duration|check_desc|agent_desc|check_rise|check_fall|check_health|\
-          agent_rise|agent_fall|agent_health|addr|cookie", "", "", Absent, ""),
-        ("mode", "CGS", "CGS", Words(|r| if r.proxy.http { &b"http"[..] } else { b"tcp" }), ""),
-        ("algo", "", "CGS", Words(|_| b"roundrobin"), ""),
-        ("conn_rate", "MRP", "", Number(|r| r.numbers.connection_rate.read(r.view.now_ms)), ""),
-        ("conn_rate_max", "MMP", "", Number(|r| r.numbers.connection_rate.max), "connections_rate_max"),
-        ("conn_tot", "MCP", "", Number(|r| r.front(r.count(Connections))), "connections_total"),
-        ("intercepted", "MCP", "", Number(|r| r.front(r.count(Intercepted))), "intercepted_requests_total"),
-        ("dcon", "MCP", "", Zero, "denied_connections_total"),
-        ("dses", "MCP", "", Zero, "denied_sessions_total"),
-        ("wrew", "MCP", "MCP", Zero, "failed_header_rewriting_total"),
-        ("connect|reuse", "", "MCP", Zero, ""),
-        ("cache_lookups", "MCP", "MCP", Zero, "http_cache_lookups_total"),
-        ("cache_hits", "MCP", "MCP", Zero, "http_cache_hits_total"),
-        ("srv_icur|src_ilim", "", "", Absent, ""),
-        ("qtime_max|ctime_max|rtime_max|ttime_max", "", "MMP", Zero, ""),
-        ("eint", "MCP", "MCP", Number(|r| r.front(r.count(InternalErrors))), "internal_errors_total"),
-        ("idle_conn_cur|safe_conn_cur|used_conn_cur|need_conn_est", "", "", Absent, ""),
-        ("uweight", "", "MaP", Zero, ""),
-        ("agg_server_status|agg_server_check_status|agg_check_status", "", "MGP", Zero, ""),
-        ("srid", "", "", Absent, ""),
-        ("sess_other", "MCP", "", Number(|r| r.front(r.count(OtherSessions))), ""),
-        ("h1sess", "MCP", "", Number(|r| r.front(r.count(H1Sessions))), ""),
-        ("h2sess|h3sess", "MCP", "", Zero, ""),
-        ("req_other", "MCP", "", Number(|r| r.front(r.count(OtherRequests))), ""),
-        ("h1req", "MCP", "", Number(|r| r.front(r.count(H1Requests))), ""),
-        ("h2req|h3req", "MCP", "", Zero, ""),
-        ("proto", "", "", Absent, ""),
-        ("-", "", "", Dash, ""),
-        ("ssl_sess|ssl_reused_sess|ssl_failed_handshake|h2_headers_rcvd|h2_data_rcvd|h2_settings_rcvd|\
-          h2_rst_stream_rcvd|h2_goaway_rcvd|h2_detected_conn_protocol_errors|h2_detected_strm_protocol_errors|\
-          h2_rst_stream_resp|h2_goaway_resp", "MCP", "MCP", Zero, ""),
-        ("h2_open_connections|h2_backend_open_streams", "MGP", "MGP", Zero, ""),
-        ("h2_total_connections|h2_backend_total_streams", "MCP", "MCP", Zero, ""),
-        ("h1_open_connections", "MGP", "MGP", Number(|r| r.front(r.numbers.sessions)), ""),
-        ("h1_open_streams", "MGP", "MGP", Number(|r| r.front(r.numbers.requests() - r.numbers.answered.iter().sum::<u64>())), ""),
-        ("h1_total_connections", "MCP", "MCP", Number(|r| r.front(r.count(H1Sessions))), ""),
-        ("h1_total_streams", "MCP", "MCP", Number(|r| r.front(r.count(H1Requests))), ""),
-        ("h1_bytes_in", "MCP", "MCP", Number(|r| r.front(r.count(WireIn))), ""),
-        ("h1_bytes_out", "MCP", "MCP", Number(|r| r.front(r.count(WireOut))), ""),
-        ("h1_spliced_bytes_in|h1_spliced_bytes_out", "MCP", "MCP", Zero, ""),
-    ];
-    /// Number of the first name of each line, and of all names behind the last.
-    const STARTS: [u8; COLUMNS.len() + 1] = {
-        let mut starts = [0; COLUMNS.len() + 1];
-        let mut line = 0;
-        while line < COLUMNS.len() {
-            let names = COLUMNS[line].0.as_bytes();
-            let (mut count, mut at) = (1, 0);
-            while at < names.len() {
-                count += (names[at] == b'|') as u8;
-                at += 1;
-            }
-            starts[line + 1] = starts[line] + count;
-            line += 1;
-        }
-        starts
-    };
-    const _: () = assert!(STARTS[COLUMNS.len()] == 138, "the columns of HAProxy 2.8");
-
-    #[derive(Clone, Copy)]
-    enum Value {
-        Text(Text),
-        U32(u64),
-        U64(u64),
-        S32(i64),
-    }
-
-    impl Value {
-        /// Its type in the typed and the JSON format.
-        fn kind(self) -> &'static str {
-            match self {
-                Self::Text(_) => "str",
-                Self::U32(_) => "u32",
-                Self::U64(_) => "u64",
-                Self::S32(_) => "s32",
-            }
-        }
-
-        fn put(self, out: &mut Out) {
-            match self {
-                Self::Text(text) => out.json(text),
-                Self::U32(number) | Self::U64(number) => out.num(number),
-                Self::S32(number) => out.num(number),
-            };
-        }
-    }
-
-    /// A table's line: a proxy's frontend side or its backend side.
+    /// A proxy's frontend side or its backend side.
     struct Row<'a> {
-        view: &'a View<'a>,
+        all: &'a Statistics,
         proxy: &'a Proxy,
         numbers: &'a Counters,
         backend: bool,
     }
 
     impl Row<'_> {
-        fn tags(&self, column: &Column) -> &'static str {
-            if self.backend { column.2 } else { column.1 }
-        }
-
         fn side<T>(&self, front: T, back: T) -> T {
             if self.backend { back } else { front }
-        }
-
-        /// What only a frontend counts.
-        fn front(&self, number: u64) -> u64 {
-            self.side(number, 0)
         }
 
         fn count(&self, count: Count) -> u64 {
             self.numbers.counts[count as usize]
         }
 
+        /// What only a frontend counts.
+        fn front(&self, count: Count) -> u64 {
+            self.side(self.count(count), 0)
+        }
+
+        fn rate(&self) -> &Rate {
+            self.side(&self.numbers.connection_rate, &self.numbers.backend_rate)
+        }
+
         fn limit(&self) -> u64 {
-            u64::from(self.proxy.maxconn.unwrap_or(self.view.statistics.process.maxconn))
+            u64::from(self.proxy.maxconn.unwrap_or(self.all.process.maxconn))
         }
 
-        fn status(&self) -> Text {
-            match self.view.statistics.process.stopping {
-                true => b"STOP",
-                false => self.side(b"OPEN", b"UP"),
+        fn answered(&self, class: usize) -> u64 {
+            self.side(self.numbers.answered[class], if class == 5 { self.count(NoServer) } else { 0 })
+        }
+    }
+
+    enum Value {
+        Text(Text),
+        Number(u64),
+        /// Seconds, -1 for never.
+        Age(i64),
+    }
+    use Value::{Age, Number};
+    type Cell = fn(&Row) -> Value;
+    /// A number of the process.
+    type Total = fn(&Statistics) -> u64;
+
+    /// Names, more than one separated by `|`; tags (origin, nature, scope) for
+    /// a frontend and for a backend, `=` for the same ones, `-` where it does
+    /// not fill the column;
+    /// the frontend's metric, if there is one. Then what stands there: None
+    /// for what is always 0.
+    #[rustfmt::skip]
+    const COLUMNS: &[(&str, Option<Cell>)] = &[
+        ("pxname KNS =", Some(|r| Value::Text(r.proxy.name))),
+        ("svname KNS =", Some(|r| Value::Text(r.side(b"FRONTEND", b"BACKEND")))),
+        ("qcur - MGP", None),
+        ("qmax - MMP", None),
+        ("scur MGP = current_sessions", Some(|r| Number(r.side(r.numbers.sessions, 0)))),
+        ("smax MMP = max_sessions", Some(|r| Number(r.side(r.numbers.sessions_max, r.count(NoServer).min(1))))),
+        ("slim CLP = limit_sessions", Some(|r| Number(r.side(r.limit(), r.limit().div_ceil(10))))),
+        ("stot MCP = sessions_total", Some(|r| Number(r.side(r.count(Connections), r.count(NoServer))))),
+        ("bin MCP = bytes_in_total", Some(|r| Number(r.count(BytesIn)))),
+        ("bout MCP = bytes_out_total", Some(|r| Number(r.count(BytesOut)))),
+        ("dreq MCP = requests_denied_total", Some(|r| Number(r.front(Denied)))),
+        ("dresp MCP = responses_denied_total", None),
+        ("ereq MCP - request_errors_total", Some(|r| Number(r.count(BadRequests)))),
+        ("econ - MCP", Some(|r| Number(r.count(NoServer)))),
+        ("eresp|wretr|wredis - MCP", None),
+        ("status SGP = status", Some(|r| Value::Text(if r.all.process.stopping { b"STOP" } else { r.side(b"OPEN", b"UP") }))),
+        ("weight - MaP", None),
+        ("act|bck - MGP", None),
+        ("chkfail - -", None),
+        ("chkdown - MCP", None),
+        ("lastchg - MAP", Some(|r| Number(r.all.now_ms / 1000))),
+        ("downtime|qlimit - -", None),
+        ("pid KGP =", Some(|_| Number(1))),
+        ("iid KGS =", Some(|r| Number(r.proxy.id.into()))),
+        ("sid KGS =", None),
+        ("throttle - -", None),
+        ("lbtot - MCP", None),
+        ("tracked - -", None),
+        ("type CGS =", Some(|r| Number(r.backend.into()))),
+        ("rate MRP MGP", Some(|r| Number(r.rate().read(r.all.now_ms)))),
+        ("rate_lim CLP - limit_session_rate", None),
+        ("rate_max MMP MGP max_session_rate", Some(|r| Number(r.rate().max))),
+        ("check_status|check_code|check_duration - -", None),
+        ("hrsp_1xx MCP = http_responses_total", Some(|r| Number(r.answered(1)))),
+        ("hrsp_2xx MCP = http_responses_total", Some(|r| Number(r.answered(2)))),
+        ("hrsp_3xx MCP = http_responses_total", Some(|r| Number(r.answered(3)))),
+        ("hrsp_4xx MCP = http_responses_total", Some(|r| Number(r.answered(4)))),
+        ("hrsp_5xx MCP = http_responses_total", Some(|r| Number(r.answered(5)))),
+        ("hrsp_other MCP = http_responses_total", Some(|r| Number(r.answered(0)))),
+        ("hanafail - -", None),
+        ("req_rate MRP -", Some(|r| Number(r.numbers.request_rate.read(r.all.now_ms)))),
+        ("req_rate_max MMP - http_requests_rate_max", Some(|r| Number(r.numbers.request_rate.max))),
+        ("req_tot MCP = http_requests_total", Some(|r| Number(r.side(r.numbers.requests(), r.count(NoServer))))),
+        ("cli_abrt|srv_abrt - MCP", None),
+        ("comp_in MCP = http_comp_bytes_in_total", None),
+        ("comp_out MCP = http_comp_bytes_out_total", None),
+        ("comp_byp MCP = http_comp_bytes_bypassed_total", None),
+        ("comp_rsp MCP = http_comp_responses_total", None),
+        ("lastsess - MAP", Some(|r| {
+            Age(r.numbers.backend_last_ms.map_or(-1, |ms| (r.all.now_ms.saturating_sub(ms) / 1000) as i64))
+        })),
+        ("last_chk|last_agt - -", None),
+        ("qtime|ctime|rtime|ttime - MaP", None),
+        ("agent_status|agent_code|agent_duration|check_desc|agent_desc|check_rise|check_fall|check_health|\
+          agent_rise|agent_fall|agent_health|addr|cookie - -", None),
+        ("mode CGS =", Some(|r| Value::Text(if r.proxy.http { b"http" } else { b"tcp" }))),
+        ("algo - CGS", Some(|_| Value::Text(b"roundrobin"))),
+        ("conn_rate MRP -", Some(|r| Number(r.numbers.connection_rate.read(r.all.now_ms)))),
+        ("conn_rate_max MMP - connections_rate_max", Some(|r| Number(r.numbers.connection_rate.max))),
+        ("conn_tot MCP - connections_total", Some(|r| Number(r.count(Connections)))),
+        ("intercepted MCP - intercepted_requests_total", Some(|r| Number(r.count(Intercepted)))),
+        ("dcon MCP - denied_connections_total", None),
+        ("dses MCP - denied_sessions_total", None),
+        ("wrew MCP = failed_header_rewriting_total", None),
+        ("connect|reuse - MCP", None),
+        ("cache_lookups MCP = http_cache_lookups_total", None),
+        ("cache_hits MCP = http_cache_hits_total", None),
+        ("srv_icur|src_ilim - -", None),
+        ("qtime_max|ctime_max|rtime_max|ttime_max - MMP", None),
+        ("eint MCP = internal_errors_total", Some(|r| Number(r.front(InternalErrors)))),
+        ("idle_conn_cur|safe_conn_cur|used_conn_cur|need_conn_est - -", None),
+        ("uweight - MaP", None),
+        ("agg_server_status|agg_server_check_status|agg_check_status - MGP", None),
+        ("srid - -", None),
+        ("sess_other MCP -", Some(|r| Number(r.count(OtherSessions)))),
+        ("h1sess MCP -", Some(|r| Number(r.count(H1Sessions)))),
+        ("h2sess|h3sess MCP -", None),
+        ("req_other MCP -", Some(|r| Number(r.count(OtherRequests)))),
+        ("h1req MCP -", Some(|r| Number(r.count(H1Requests)))),
+        ("h2req|h3req MCP -", None),
+        ("proto - -", None),
+        ("- - -", None), // no name and no place, but a dash, in the CSV alone
+        ("ssl_sess|ssl_reused_sess|ssl_failed_handshake|h2_headers_rcvd|h2_data_rcvd|h2_settings_rcvd|\
+          h2_rst_stream_rcvd|h2_goaway_rcvd|h2_detected_conn_protocol_errors|h2_detected_strm_protocol_errors|\
+          h2_rst_stream_resp|h2_goaway_resp MCP =", None),
+        ("h2_open_connections|h2_backend_open_streams MGP =", None),
+        ("h2_total_connections|h2_backend_total_streams MCP =", None),
+        ("h1_open_connections MGP =", Some(|r| Number(r.side(r.numbers.sessions, 0)))),
+        ("h1_open_streams MGP =", Some(|r| Number(r.side(r.numbers.requests() - r.numbers.answered.iter().sum::<u64>(), 0)))),
+        ("h1_total_connections MCP =", Some(|r| Number(r.front(H1Sessions)))),
+        ("h1_total_streams MCP =", Some(|r| Number(r.front(H1Requests)))),
+        ("h1_bytes_in MCP =", Some(|r| Number(r.front(WireIn)))),
+        ("h1_bytes_out MCP =", Some(|r| Number(r.front(BytesOut)))),
+        ("h1_spliced_bytes_in|h1_spliced_bytes_out MCP =", None),
+    ];
+
+    /// One column of the table above, for one of its names; the one that is a
+    /// dash has none.
+    struct Column {
+        name: Text,
+        /// Of a frontend and of a backend; empty where it does not fill it.
+        tags: [Text; 2],
+        metric: Text,
+        cell: Option<Cell>,
+        position: u64,
+    }
+
+    fn columns() -> Vec<Column> {
+        let mut columns: Vec<Column> = Vec::new();
+        for (text, cell) in COLUMNS {
+            let mut words = split(text.as_bytes(), b' ');
+            let mut word = || words.next().filter(|word| *word != b"-").unwrap_or(b"");
+            let (names, front, back, metric) = (word(), word(), word(), word());
+            let tags = [front, if back == b"=" { front } else { back }];
+            for name in split(names, b'|') {
+                let dashes = columns.iter().filter(|column| column.name.is_empty()).count();
+                let position = (columns.len() - dashes) as u64;
+                columns.push(Column { name, tags, metric, cell: *cell, position });
             }
         }
-
-        /// What stands in a column, None where it stays empty.
-        fn value(&self, column: &Column) -> Option<Value> {
-            let tags = self.tags(column).as_bytes();
-            let number = match column.3 {
-                _ if tags.is_empty() => return None,
-                Absent | Dash => return None,
-                Words(words) => return Some(Value::Text(words(self))),
-                LastSession => {
-                    let age = |ms: u64| (self.view.now_ms.saturating_sub(ms) / 1000) as i64;
-                    return Some(Value::S32(self.numbers.backend_last_ms.map_or(-1, age)));
-                }
-                Zero => 0,
-                Number(number) => number(self),
-            };
-            // counters are 64 bits wide, and so are the gauges of the HTTP muxes
-            let wide = tags[1] == b'C' || matches!(column.0.as_bytes(), [b'h', b'1' | b'2', b'_', ..]);
-            Some(if wide { Value::U64(number) } else { Value::U32(number) })
-        }
+        columns
     }
 
-    // ---- templates: what of a page is known at start ------------------------
+    /// Metrics of the process: names, whether they only grow, and the value.
+    #[rustfmt::skip]
+    const PROCESS: &[(&str, bool, Option<Total>)] = &[
+        ("nbthread|nbproc|relative_process_id|build_info", false, Some(|_| 1)),
+        ("uptime_seconds", false, Some(|all| all.now_ms / 1000)),
+        ("start_time_seconds", false, Some(|all| all.process.started_wall)),
+        ("max_fds|max_sockets", false, Some(|all| all.process.max_files)),
+        ("max_connections|hard_max_connections", false, Some(|all| all.process.maxconn.into())),
+        ("current_connections", false, Some(|all| all.process.connections)),
+        ("connections_total", true, Some(|all| all.process.connections_total)),
+        ("requests_total", true, Some(|all| all.process.requests_total)),
+        ("current_connection_rate|current_session_rate", false, Some(|all| all.process.connection_rate.read(all.now_ms))),
+        ("max_connection_rate|max_session_rate", false, Some(|all| all.process.connection_rate.max)),
+        ("bytes_out_total", true, Some(|all| all.process.bytes_out)),
+        ("bytes_out_rate", false, Some(|all| all.process.bytes_rate.read(all.now_ms))),
+        ("stopping", false, Some(|all| all.process.stopping.into())),
+        ("jobs", false, Some(|all| all.process.connections + all.process.listeners)),
+        ("listeners", false, Some(|all| all.process.listeners)),
+        ("dropped_logs_total", true, Some(|all| all.process.dropped_logs)),
+        ("pool_allocated_bytes", false, Some(|all| u64::from(all.process.maxconn) * 2 * all.config.global.bufsize as u64)),
+        ("pool_used_bytes", false, Some(|all| all.process.buffers_in_use * all.config.global.bufsize as u64)),
+        ("limit_connection_rate|limit_session_rate|max_ssl_connections|current_ssl_connections|max_pipes|current_ssl_rate|\
+          limit_ssl_rate|max_ssl_rate|current_frontend_ssl_key_rate|max_frontend_ssl_key_rate|frontend_ssl_reuse|\
+          current_backend_ssl_key_rate|max_backend_ssl_key_rate|limit_http_comp|current_zlib_memory|max_zlib_memory|\
+          unstoppable_jobs|active_peers|connected_peers|busy_polling_enabled|max_memory_bytes", false, None),
+        ("pool_failures_total|ssl_connections_total|pipes_used_total|pipes_free_total|ssl_cache_lookups_total|\
+          ssl_cache_misses_total|http_comp_bytes_in_total|http_comp_bytes_out_total|\
+          spliced_bytes_out_total|recv_logs_total", true, None),
+    ];
 
-    /// Places in [`Templates::rows`].
-    const CSV: usize = 0;
-    const HTML: usize = 1;
-    const DETAIL: usize = 2;
+    // ---- templates -------------------------------------------------------------
 
-    /// What depends on the moment, behind a text that does not.
-    enum Hole {
-        /// A number of a row: plain, or with its thousands apart.
-        Plain(fn(&Row) -> u64),
-        Grouped(fn(&Row) -> u64),
-        /// The same, behind a `>` or, above zero, in the colour of an alarm.
-        Alarm(fn(&Row) -> u64),
-        /// Anything else of a column.
-        Other(fn(&Row, &'static Column, &mut Out), &'static Column),
-        End,
-    }
-    type Template = Vec<(Text, Hole)>;
-
-    /// The parts of the two pages that people and scrapers ask for most, for
-    /// each side of each proxy: made at start, filled in on every request.
-    #[derive(Default)]
-    pub struct Templates {
-        csv_header: Text,
-        html_heads: Text,
-        /// Of each proxy with statistics: the page down to its version, and
-        /// the options of a page that was asked for without any.
-        html_tops: Vec<[Text; 2]>,
-        /// Line of the CSV, of the page, and what stands below the latter.
-        rows: Vec<[Template; 3]>,
-    }
-
-    impl Templates {
-        pub fn new(view: &View) -> Self {
-            let mut header = b"# ".to_vec();
-            header.extend(COLUMNS.iter().flat_map(|column| column.0.bytes().chain([b',']).map(comma)));
-            header.push(b'\n');
-            let mut heads = Draft::default();
-            heads.put("<tr><th rowspan=2>");
-            for (title, columns) in GROUPS {
-                let count = columns.split(' ').count();
-                heads.put("<th colspan=").put(itoa::Buffer::new().format(count)).put(">").put(title);
-            }
-            heads.put("<tr>");
-            for (_, columns) in GROUPS {
-                for (at, label) in columns.split(' ').enumerate() {
-                    heads
-                        .put(if at == 0 { "<th class=g>" } else { "<th>" })
-                        .put(label.split(':').next().unwrap_or(label));
-                }
-            }
-            let row = |at: usize| {
-                let (proxy, numbers) = (&view.config.proxies[at / 2], &view.statistics.proxies[at / 2]);
-                let row = Row { view, proxy, numbers, backend: at % 2 == 1 };
-                [csv_template(&row), html_template(&row), details_template()]
-            };
-            Self {
-                csv_header: header.leak(),
-                html_heads: heads.0.leak(),
-                html_tops: (0..view.config.proxies.len()).map(|owner| html_top(view.config, owner)).collect(),
-                rows: (0..view.config.proxies.len() * 2).map(row).collect(),
-            }
-        }
-    }
-
-    fn comma(byte: u8) -> u8 {
-        if byte == b'|' { b',' } else { byte }
-    }
-
-    /// A template that is being made.
-    #[derive(Default)]
-    struct Draft(Vec<u8>, Template);
-
-    impl Draft {
-        fn put(&mut self, text: &str) -> &mut Self {
-            self.0.extend_from_slice(text.as_bytes());
-            self
-        }
-
-        fn hole(&mut self, hole: Hole) {
-            self.1.push((std::mem::take(&mut self.0).leak(), hole));
-        }
-
-        fn done(mut self) -> Template {
-            self.hole(Hole::End);
-            self.1
-        }
-    }
-
-    fn csv_template(row: &Row) -> Template {
-        let mut draft = Draft::default();
-        for (at, column) in COLUMNS.iter().enumerate() {
-            for _ in STARTS[at]..STARTS[at + 1] {
-                match column.3 {
-                    Dash => drop(draft.put("-")),
-                    _ if row.tags(column).is_empty() => {}
-                    Zero => drop(draft.put("0")),
-                    Number(number) => draft.hole(Hole::Plain(number)),
-                    _ => draft.hole(Hole::Other(csv_cell, column)),
-                }
-                draft.put(",");
-            }
-        }
-        draft.put("\n");
-        draft.done()
-    }
-
-    fn csv_cell(row: &Row, column: &'static Column, out: &mut Out) {
-        if let Some(value) = row.value(column) {
-            value.put(out);
-        }
-    }
-
-    fn html_template(row: &Row) -> Template {
-        let mut draft = Draft::default();
-        draft.put("<tr><td>").put(row.side("Frontend", "Backend"));
-        for (_, columns) in GROUPS {
-            for (at, name) in columns.split(' ').enumerate() {
-                draft.put(if at == 0 { "<td class=g>" } else { "<td>" });
-                let column = named(name.split(':').next_back().unwrap_or(name));
-                match column.3 {
-                    _ if row.tags(column).is_empty() => {}
-                    Zero => drop(draft.put("0")),
-                    Number(number) => draft.hole(Hole::Grouped(number)),
-                    _ => draft.hole(Hole::Other(html_cell, column)),
-                }
-            }
-        }
-        draft.done()
-    }
-
-    fn details_template() -> Template {
-        let mut draft = Draft::default();
-        draft.put("<dl class=s>");
-        for (label, name) in DETAILS {
-            let alarming = matches!(*name, "hrsp_5xx" | "eint");
-            draft.put("<div><dt>").put(label).put(if alarming { "<dd" } else { "<dd>" });
-            match named(name).3 {
-                Number(number) if alarming => draft.hole(Hole::Alarm(number)),
-                Number(number) => draft.hole(Hole::Grouped(number)),
-                _ => drop(draft.put(if alarming { ">0" } else { "0" })),
-            }
-            draft.put("</div>");
-        }
-        draft.put("</dl>");
-        draft.done()
-    }
-
-    /// The first part of an owner's page, and its options where none is set.
-    fn html_top(config: &Config, owner: usize) -> [Text; 2] {
-        let Some(stats) = &config.proxies[owner].stats else { return [b"", b""] };
-        let mut room = [0; 8192];
-        let mut out = Out::new(&mut room, 0);
-        let name = config.proxies[owner].name;
-        out.put(PAGE_TOP).html(stats.node.unwrap_or(name)).put(": statistics</title><style>").put(STYLE);
-        out.put("</style><header><h1>Statistics");
-        if let Some(node) = stats.node {
-            out.put(" of ").html(node);
-        }
-        out.put("</h1><p>").html(stats.description.unwrap_or(b"")).put("</p><p>tiny-haproxy");
-        out.put(if stats.hide_version { "" } else { concat!(" version ", env!("CARGO_PKG_VERSION")) });
-        let top = out.written().len();
-        Page::new(Kind::Html, owner as u16).html_options(stats, &mut out);
-        let text: Text = cat!(out.written(), "");
-        [&text[..top], &text[top..]]
-    }
-
-    fn named(name: &str) -> &'static Column {
-        COLUMNS.iter().find(|column| names(column).any(|other| other == name)).unwrap_or(&COLUMNS[0])
-    }
-
-    fn html_cell(row: &Row, column: &'static Column, out: &mut Out) {
-        match row.value(column) {
-            Some(Value::Text(status)) => {
-                let full = !row.backend && row.numbers.sessions >= row.limit();
-                out.put("<b class=").put(match status {
-                    b"STOP" => "stop>",
-                    _ if full => "full>",
-                    _ => "open>",
-                });
-                out.put(status).put("</b>");
-            }
-            Some(Value::U32(number) | Value::U64(number)) => grouped(number, out),
-            Some(Value::S32(seconds)) if seconds >= 0 => uptime(seconds as u64, out),
-            Some(Value::S32(_)) | None => {}
-        }
-    }
-
-    impl Row<'_> {
-        /// Writes one of the row's templates: see [`Templates::rows`].
-        fn fill(&self, which: usize, out: &mut Out) {
-            let at = (self.proxy.id as usize - 1) * 2 + usize::from(self.backend);
-            for (text, hole) in &self.view.statistics.templates.rows[at][which] {
-                out.put(text);
-                match hole {
-                    Hole::Plain(number) => drop(out.num(number(self))),
-                    Hole::Grouped(number) => grouped(number(self), out),
-                    Hole::Alarm(number) => {
-                        let number = number(self);
-                        out.put(if number > 0 { " class=bad>" } else { ">" }).num(number);
-                    }
-                    Hole::Other(write, column) => write(self, column, out),
-                    Hole::End => {}
-                }
-            }
-        }
-    }
-
-    fn names(column: &'static Column) -> std::str::Split<'static, char> {
-        column.0.split('|')
-    }
-
-    /// All that a page shows.
-    pub struct View<'a> {
-        pub config: &'a Config,
-        pub statistics: &'a Statistics,
-        pub now_ms: u64,
-    }
-
-    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+    /// Which statistics are asked for, and where their template is.
+    #[derive(Clone, Copy, PartialEq, Eq)]
     enum Kind {
         Html,
         Csv,
@@ -2253,41 +1903,285 @@ mod stats {
         Schema,
         Metrics,
     }
+    const KINDS: usize = Kind::Metrics as usize + 1;
+
+    /// A text, and what is written behind it.
+    struct Piece {
+        text: Text,
+        /// The line of a table that it belongs to, or one of the two below.
+        row: usize,
+        fill: Fill,
+    }
+    /// A piece of no row, and one that stands before the rows of the metrics.
+    const NO_ROW: usize = usize::MAX;
+    const ROWS_HEAD: usize = usize::MAX - 1;
+
+    #[derive(Clone, Copy)]
+    enum Fill {
+        Nothing,
+        /// A value as it is; for people; in the colour of an alarm above zero.
+        Plain(Cell),
+        Pretty(Cell),
+        Alarm(Cell),
+        /// The same, of the process.
+        Process(Total),
+        PrettyProcess(Total),
+        AlarmProcess(Total),
+        /// What separates the rows of JSON.
+        Comma,
+        /// What depends on the request for the page.
+        Page(fn(&Page, &Statistics, &Stats, &mut Out)),
+        /// Nothing, and the text neither, without `stats show-legends`.
+        Legend,
+    }
+
+    /// A template that is being made.
+    struct Draft {
+        text: Vec<u8>,
+        row: usize,
+        pieces: Vec<Piece>,
+    }
+
+    impl Draft {
+        fn new() -> Self {
+            Self { text: Vec::new(), row: NO_ROW, pieces: Vec::new() }
+        }
+
+        fn put(&mut self, text: impl AsRef<[u8]>) -> &mut Self {
+            self.put_bytes(text.as_ref())
+        }
+
+        #[inline(never)]
+        fn put_bytes(&mut self, text: &[u8]) -> &mut Self {
+            self.text.extend_from_slice(text);
+            self
+        }
+
+        /// See `put!`.
+        fn form(&mut self, template: &str, values: &[&[u8]]) -> &mut Self {
+            parts(template, values, &mut |part| self.text.extend_from_slice(part));
+            self
+        }
+
+        #[inline(never)]
+        fn fill(&mut self, fill: Fill) -> &mut Self {
+            let text = text!("{}", self.text);
+            self.text.clear();
+            self.pieces.push(Piece { text, row: self.row, fill });
+            self
+        }
+
+        /// A cell, or the 0 that it always is.
+        fn cell(&mut self, cell: Option<Cell>, fill: fn(Cell) -> Fill) -> &mut Self {
+            match cell {
+                Some(cell) => self.fill(fill(cell)),
+                None => self.put("0"),
+            }
+        }
+
+        #[inline(never)]
+        fn done(mut self) -> &'static [Piece] {
+            self.fill(Fill::Nothing);
+            self.pieces.leak()
+        }
+
+        /// Ends what belongs to one row.
+        fn next_row(&mut self, row: usize) {
+            self.fill(Fill::Nothing).row = row;
+        }
+    }
+
+    /// The rows that a configuration has: two for a listen section.
+    fn rows(config: &Config) -> impl Iterator<Item = usize> {
+        let has = |at: &usize| at.is_multiple_of(2) || config.proxies[at / 2].is_listen;
+        (0..config.proxies.len() * 2).filter(has)
+    }
+
+    /// Makes the template of every kind of page.
+    fn templates(config: &Config) -> [&'static [Piece]; KINDS] {
+        let columns = columns();
+        let [mut csv, mut typed, mut json] = [Draft::new(), Draft::new(), Draft::new()];
+        csv.put("# ");
+        for column in &columns {
+            csv.put(if column.name.is_empty() { b"-" } else { column.name }).put(",");
+        }
+        csv.put("\n");
+        json.put("[");
+        for at in rows(config) {
+            [&mut csv, &mut typed, &mut json].into_iter().for_each(|draft| draft.next_row(at));
+            json.fill(Fill::Comma);
+            for column in &columns {
+                let tags = column.tags[at % 2];
+                if column.name.is_empty() {
+                    csv.put("-");
+                } else if !tags.is_empty() {
+                    csv.cell(column.cell, Fill::Plain);
+                    typed_field(column, tags, at, &mut typed);
+                    json_field(column, tags, at, &mut json);
+                }
+                csv.put(",");
+            }
+            csv.put("\n");
+            json.put("]");
+        }
+        json.next_row(NO_ROW);
+        json.put("]\n");
+        let csv = csv.done();
+        [
+            html(config, &columns).done(),
+            csv,
+            typed.done(),
+            json.done(),
+            schema().done(),
+            metrics(config, &columns).done(),
+        ]
+    }
+
+    /// Type of a column in the typed and the JSON format.
+    fn type_of(column: &Column, tags: Text) -> &'static str {
+        // counters are 64 bits wide, and so are the gauges of the HTTP muxes
+        let wide = tags[1] == b'C' || column.name.starts_with(b"h1_") || column.name.starts_with(b"h2_");
+        match place(column.name, "pxname svname status mode algo lastsess") {
+            Some(5) => "s32",
+            Some(_) => "str",
+            None if wide => "u64",
+            None => "u32",
+        }
+    }
+
+    fn typed_field(column: &Column, tags: Text, at: usize, draft: &mut Draft) {
+        let side = if at.is_multiple_of(2) { "F" } else { "B" };
+        put!(draft, "{}.{}.0.{}.{}", side, number(at as u64 / 2 + 1), number(column.position), column.name);
+        put!(draft, ".1:{}:{}:", tags, type_of(column, tags)).cell(column.cell, Fill::Plain).put("\n");
+    }
+
+    fn json_field(column: &Column, tags: Text, at: usize, draft: &mut Draft) {
+        let (comma, side) = (["", ","][usize::from(column.position > 0)], ["Frontend", "Backend"][at % 2]);
+        let (id, position) = (number(at as u64 / 2 + 1), number(column.position));
+        put!(draft, "{}{\"objType\":\"{}\",\"proxyId\":{},\"id\":0,\"field\":{\"pos\":{}", comma, side, id, position);
+        put!(draft, ",\"name\":\"{}\"},\"processNum\":1,\"tags\":", column.name);
+        for (&letter, (name, words)) in tags.iter().zip(TAGS) {
+            let same = |word: &Text| word[0] == letter || letter == b'a' && *word == b"Avg";
+            let comma = if *name == "origin" { "{" } else { "," };
+            put!(draft, "{}\"{}\":\"{}\"", comma, name, split(words.as_bytes(), b' ').find(same).unwrap_or(b""));
+        }
+        let kind = type_of(column, tags);
+        let quote = if kind == "str" { "\"" } else { "" };
+        put!(draft, "},\"value\":{\"type\":\"{}\",\"value\":{}", kind, quote);
+        draft.cell(column.cell, Fill::Plain).put(quote).put("}}");
+    }
+
+    /// Words for the three letters of a column's tags.
+    const TAGS: &[(&str, &str)] = &[
+        ("origin", "Metric Status Key Config"),
+        ("nature", "Gauge Limit Max Rate Counter Age Name Duration Time Output Avg"),
+        ("scope", "Process Service Cluster System"),
+    ];
+
+    /// JSON Schema (draft 4) of what `;json` gives.
+    fn schema() -> Draft {
+        let mut draft = Draft::new();
+        draft.put(r##"{"$schema":"http://json-schema.org/draft-04/schema#","title":"Statistics","type":"array","items":{"type":"array","items":{"type":"object","properties":{"objType":{"enum":["Frontend","Backend"]},"proxyId":{"type":"integer","minimum":1},"id":{"type":"integer","minimum":0},"field":{"type":"object","properties":{"pos":{"type":"integer","minimum":0},"name":{"type":"string"}},"required":["pos","name"]},"processNum":{"type":"integer","minimum":1},"tags":{"type":"object","properties":{"##);
+        for (name, words) in TAGS {
+            put!(draft, "{}\"{}\":{\"enum\":[", if *name == "origin" { "" } else { "," }, name);
+            for (at, word) in split(words.as_bytes(), b' ').enumerate() {
+                put!(draft, "{}\"{}\"", if at > 0 { "," } else { "" }, word);
+            }
+            draft.put("]}");
+        }
+        draft.put(r##"},"required":["origin","nature","scope"]},"value":{"type":"object","properties":{"type":{"enum":["str","u32","u64","s32"]},"value":{"type":["string","integer"]}},"required":["type","value"]}},"required":["objType","proxyId","id","field","processNum","tags","value"]}}}"##);
+        draft.put("\n");
+        draft
+    }
+
+    /// HELP and TYPE of a metric (Prometheus text format 0.0.4).
+    fn help(object: &str, name: Text, counter: bool, draft: &mut Draft) {
+        put!(
+            draft,
+            "# HELP haproxy_{}_{} {} of the {}.\n",
+            object,
+            name,
+            split(name, b'_').collect::<Vec<_>>().join(&b' '),
+            object
+        );
+        put!(draft, "# TYPE haproxy_{}_{} {}\n", object, name, if counter { "counter" } else { "gauge" });
+    }
+
+    fn metrics(config: &Config, columns: &[Column]) -> Draft {
+        let mut draft = Draft::new();
+        for (names, counter, value) in PROCESS {
+            for name in split(names.as_bytes(), b'|') {
+                help("process", name, *counter, &mut draft);
+                let label =
+                    if name == b"build_info" { concat!("{version=\"", env!("CARGO_PKG_VERSION"), "\"}") } else { "" };
+                put!(draft, "haproxy_process_{}{}", name, label);
+                match value {
+                    Some(value) => draft.put(" ").fill(Fill::Process(*value)),
+                    None => draft.put(" 0"),
+                };
+                draft.put("\n");
+            }
+        }
+        for column in columns.iter().filter(|column| !column.metric.is_empty()) {
+            draft.next_row(ROWS_HEAD);
+            let code = column.name.strip_prefix(b"hrsp_");
+            if code.unwrap_or(b"1xx") == b"1xx" {
+                help("frontend", column.metric, column.tags[0][1] == b'C', &mut draft);
+            }
+            for at in rows(config).filter(|at| at.is_multiple_of(2)) {
+                draft.next_row(at);
+                let mut sample = |label: &str, value: Text, cell: Option<Cell>| {
+                    put!(draft, "haproxy_frontend_{}{proxy=\"{}", column.metric, config.proxies[at / 2].name);
+                    if !label.is_empty() {
+                        put!(draft, "\",{}=\"{}", label, value);
+                    }
+                    draft.put("\"} ").cell(cell, Fill::Plain).put("\n");
+                };
+                match code {
+                    Some(code) => sample("code", code, column.cell),
+                    None if column.name == b"status" => {
+                        sample("state", b"DOWN", Some(|row| Number(row.all.process.stopping.into())));
+                        sample("state", b"UP", Some(|row| Number((!row.all.process.stopping).into())));
+                    }
+                    None => sample("", b"", column.cell),
+                }
+            }
+        }
+        draft
+    }
+
+    // ---- pages -----------------------------------------------------------------
 
     /// A page that is being written, piece by piece: what was asked for, and
     /// how far it has got. It is a few bytes, so that a client that reads
     /// slowly holds no page.
-    #[derive(Clone, Debug)]
+    #[derive(Clone)]
     pub struct Page {
         kind: Kind,
         /// Next piece to write.
         piece: u32,
         /// The proxy whose page it is.
-        owner: u16,
+        owner: &'static Proxy,
         hide_down: bool,
         no_refresh: bool,
+        /// A row was written.
+        begun: bool,
         /// Of the metrics: those of the process, those of frontends.
         global: bool,
         frontends: bool,
-        banner: Option<&'static str>,
+        banner: Text,
         scope: [u8; MAX_SCOPE],
         scope_len: u8,
     }
 
-    /// `;st=` of a page, and the text of its banner.
-    const BANNERS: &[(&[u8], &str)] = &[
-        (b";st=DONE", "The action was carried out."),
-        (b";st=NONE", "Nothing was changed."),
-        (b";st=PART", "The action was carried out in part."),
-        (b";st=ERRP", "The action could not be understood."),
-        (b";st=EXCD", "The request was too large."),
-        (b";st=DENY", "The action was refused: this page is read-only."),
-        (b";st=UNKN", "The result is not known."),
-    ];
+    /// What `;st=` may say, and the text of its banner.
+    const BANNERS: Text = b"DONE The action was carried out.|NONE Nothing was changed.|\
+        PART The action was carried out in part.|ERRP The action could not be understood.|\
+        EXCD The request was too large.|DENY The action was refused: this page is read-only.|UNKN The result is not known.";
 
     impl Page {
         /// The page that the part of a target behind the stats URI asks for.
-        pub fn stats(owner: u16, options: &[u8]) -> Self {
+        pub fn stats(owner: &'static Proxy, options: &[u8]) -> Self {
             let has = |word: &[u8]| http::find(options, word).is_some();
             let kind = match () {
                 () if has(b";csv") => Kind::Csv,
@@ -2299,8 +2193,10 @@ mod stats {
             let mut page = Self::new(kind, owner);
             page.hide_down = has(b";up");
             page.no_refresh = has(b";norefresh");
-            if has(b";st=") {
-                page.banner = BANNERS.iter().find(|banner| has(banner.0)).map(|banner| banner.1);
+            if let Some(at) = http::find(options, b";st=") {
+                let state = &options[at + 4..];
+                let banner = split(BANNERS, b'|').find(|banner| state.starts_with(&banner[..4]));
+                page.banner = banner.map_or(b"", |banner| &banner[5..]);
             }
             if let Some(at) = http::find(options, b"scope=") {
                 let value = options[at + 6..].iter().take_while(|byte| !matches!(byte, b'&' | b';'));
@@ -2313,295 +2209,143 @@ mod stats {
         }
 
         /// The metrics for a query; None for a scope that does not exist.
-        pub fn metrics(owner: u16, query: &[u8]) -> Option<Self> {
+        pub fn metrics(owner: &'static Proxy, query: &[u8]) -> Option<Self> {
             let mut page = Self::new(Kind::Metrics, owner);
             let mut chosen = false;
-            for pair in query.split(|&byte| byte == b'&') {
-                let (key, value) = http::split_at_byte(pair, b'=');
-                if key != b"scope" {
-                    continue;
-                }
+            for pair in split(query, b'&') {
+                let Some(value) = pair.strip_prefix(b"scope=") else { continue };
                 chosen = true;
-                match value {
-                    b"*" => (page.global, page.frontends) = (true, true),
-                    b"global" => page.global = true,
-                    b"frontend" => page.frontends = true,
-                    b"" => (page.global, page.frontends) = (false, false),
-                    // accepted, and empty: there is nothing of the kind
-                    b"backend" | b"server" | b"listener" | b"sticktable" => {}
-                    _ => return None,
+                // of the last four, there is nothing
+                match place(value, "* global frontend backend server listener sticktable") {
+                    Some(0) => (page.global, page.frontends) = (true, true),
+                    Some(1) => page.global = true,
+                    Some(2) => page.frontends = true,
+                    Some(_) => {}
+                    None if value.is_empty() => (page.global, page.frontends) = (false, false),
+                    None => return None,
                 }
             }
-            if !chosen {
-                (page.global, page.frontends) = (true, true);
-            }
+            page.global |= !chosen;
+            page.frontends |= !chosen;
             Some(page)
         }
 
-        fn new(kind: Kind, owner: u16) -> Self {
-            Self {
-                kind,
-                piece: 0,
-                owner,
-                hide_down: false,
-                no_refresh: false,
-                global: false,
-                frontends: false,
-                banner: None,
-                scope: [0; MAX_SCOPE],
-                scope_len: 0,
-            }
+        fn new(kind: Kind, owner: &'static Proxy) -> Self {
+            let [hide_down, no_refresh, begun, global, frontends] = [false; 5];
+            let (scope, scope_len, banner) = ([0; MAX_SCOPE], 0, &b""[..]);
+            Self { kind, piece: 0, owner, hide_down, no_refresh, begun, global, frontends, banner, scope, scope_len }
         }
 
         /// Header fields of the answer before its framing.
-        pub fn fields(&self, config: &Config, out: &mut Out) {
+        pub fn fields(&self, out: &mut Out) {
             out.put("HTTP/1.1 200 OK\r\ncache-control: no-cache\r\ncontent-type: ").put(match self.kind {
-                Kind::Html => "text/html",
-                Kind::Csv | Kind::Typed => "text/plain",
-                Kind::Json | Kind::Schema => "application/json",
-                Kind::Metrics => "text/plain; version=0.0.4",
+                Kind::Html => "text/html\r\n",
+                Kind::Csv | Kind::Typed => "text/plain\r\n",
+                Kind::Json | Kind::Schema => "application/json\r\n",
+                Kind::Metrics => "text/plain; version=0.0.4\r\n",
             });
-            out.put("\r\n");
-            let refresh = self.refresh(config);
-            if refresh > 0 && !self.no_refresh {
-                out.put("refresh: ").num(refresh).put("\r\n");
+            let refresh = self.owner.stats.as_ref().map_or(0, |stats| stats.refresh);
+            if refresh > 0 && !self.no_refresh && self.kind != Kind::Metrics {
+                out.put("refresh: ").num(refresh.into()).put("\r\n");
             }
-        }
-
-        fn refresh(&self, config: &Config) -> u32 {
-            let stats = config.proxies[usize::from(self.owner)].stats.as_ref();
-            stats.filter(|_| self.kind != Kind::Metrics).map_or(0, |stats| stats.refresh)
         }
 
         /// Writes pieces while they fit; true when the page is complete.
-        pub fn write(&mut self, view: &View, out: &mut Out) -> bool {
-            loop {
-                let mark = out.len();
-                let more = self.write_piece(view, self.piece as usize, out);
-                if out.full {
-                    out.truncate(mark);
-                    return false;
+        pub fn write(&mut self, all: &Statistics, out: &mut Out) -> bool {
+            let mut before = (usize::MAX / 2, false);
+            while let Some(piece) = all.templates[self.kind as usize].get(self.piece as usize) {
+                if before.0 != piece.row {
+                    before = (piece.row, self.shows(all.config, piece.row));
                 }
-                if !more {
-                    return true;
+                if before.1 {
+                    let mark = out.len();
+                    self.write_piece(all, piece, out);
+                    if out.full {
+                        out.truncate(mark);
+                        return false;
+                    }
+                    self.begun |= matches!(piece.fill, Fill::Comma);
                 }
                 self.piece += 1;
             }
+            true
         }
 
-        /// Writes one piece, which fits into the least `tune.bufsize` with a
-        /// head beside it; false for the last one.
-        fn write_piece(&self, view: &View, piece: usize, out: &mut Out) -> bool {
-            match self.kind {
-                Kind::Html => self.html_piece(view, piece, out),
-                Kind::Csv => self.csv_piece(view, piece, out),
-                Kind::Typed => self.typed_piece(view, piece, out),
-                Kind::Json => self.json_piece(view, piece, out),
-                Kind::Schema => schema_piece(piece, out),
-                Kind::Metrics => self.metrics_piece(view, piece, out),
-            }
-        }
-
-        /// Two lines a proxy, of which some are not shown; None behind the last.
-        fn row<'a>(&self, view: &'a View, at: usize) -> Option<Option<Row<'a>>> {
-            let proxy = view.config.proxies.get(at / 2)?;
-            let backend = at % 2 == 1;
-            let shown = self.shows(view.config, proxy) && (!backend || proxy.kind == ProxyKind::Listen);
-            let numbers = &view.statistics.proxies[at / 2];
-            Some(shown.then_some(Row { view, proxy, numbers, backend }))
-        }
-
-        fn shows(&self, config: &Config, proxy: &Proxy) -> bool {
-            let owner = &config.proxies[usize::from(self.owner)];
+        /// Whether the pieces of a row are on this page.
+        fn shows(&self, config: &Config, row: usize) -> bool {
+            let metrics = self.kind == Kind::Metrics;
+            let Some(proxy) = config.proxies.get(row / 2) else {
+                return !metrics || if row == NO_ROW { self.global } else { self.frontends };
+            };
+            let owner = self.owner;
             let scope = &self.scope[..usize::from(self.scope_len)];
             let limited = owner.stats.as_ref().map_or(&[][..], |stats| &stats.scope[..]);
             let named = |name: &Text| *name == proxy.name || *name == b"." && proxy.name == owner.name;
-            !proxy.disabled
-                && (limited.is_empty() || limited.iter().any(named))
-                && (scope.is_empty() || proxy.name.windows(scope.len()).any(|part| part.eq_ignore_ascii_case(scope)))
+            let chosen = (limited.is_empty() || limited.iter().any(named))
+                && (scope.is_empty() || proxy.name.windows(scope.len()).any(|part| part.eq_ignore_ascii_case(scope)));
+            !proxy.disabled && if metrics { self.frontends } else { chosen }
         }
 
-        fn csv_piece(&self, view: &View, piece: usize, out: &mut Out) -> bool {
-            if piece == 0 {
-                out.put(view.statistics.templates.csv_header);
-                return true;
+        /// Writes one piece, which fits into the least `tune.bufsize` with a
+        /// head beside it.
+        fn write_piece(&self, all: &Statistics, piece: &Piece, out: &mut Out) {
+            let owner = self.owner;
+            if let (Fill::Legend, false) = (piece.fill, owner.stats.as_ref().is_some_and(|stats| stats.legends)) {
+                return;
             }
-            match self.row(view, piece - 1) {
-                None => return false,
-                Some(None) => {}
-                Some(Some(row)) => row.fill(CSV, out),
-            }
-            true
-        }
-
-        fn typed_piece(&self, view: &View, piece: usize, out: &mut Out) -> bool {
-            let (at, line) = (piece / COLUMNS.len(), piece % COLUMNS.len());
-            let Some(row) = self.row(view, at) else { return false };
-            let Some(row) = row else { return true };
-            let column = &COLUMNS[line];
-            let Some(value) = row.value(column) else { return true };
-            for (name, position) in names(column).zip(position(line)..) {
-                out.put(row.side("F.", "B.")).num(row.proxy.id).put(".0.").num(position).put(".").put(name);
-                out.put(".1:").put(row.tags(column)).put(":").put(value.kind()).put(":");
-                value.put(out);
-                out.put("\n");
-            }
-            true
-        }
-
-        fn json_piece(&self, view: &View, piece: usize, out: &mut Out) -> bool {
-            if piece == 0 {
-                out.put("[");
-                return true;
-            }
-            let (at, line) = ((piece - 1) / COLUMNS.len(), (piece - 1) % COLUMNS.len());
-            let Some(row) = self.row(view, at) else {
-                out.put("]\n");
-                return false;
-            };
-            let Some(row) = row else { return true };
-            let column = &COLUMNS[line];
-            if line == 0 {
-                let first = (0..at).all(|before| !matches!(self.row(view, before), Some(Some(_))));
-                out.put(if first { "[" } else { ",[" });
-            }
-            if let Some(value) = row.value(column) {
-                let tags = row.tags(column).as_bytes();
-                for (name, position) in names(column).zip(position(line)..) {
-                    out.put(if position == 0 { "" } else { "," })
-                        .put("{\"objType\":\"")
-                        .put(row.side("Frontend", "Backend"));
-                    out.put("\",\"proxyId\":").num(row.proxy.id).put(",\"id\":0,\"field\":{\"pos\":").num(position);
-                    out.put(",\"name\":\"").put(name).put("\"},\"processNum\":1,\"tags\":{\"origin\":\"");
-                    out.put(tag(b'O', tags[0])).put("\",\"nature\":\"").put(tag(b'N', tags[1])).put("\",\"scope\":\"");
-                    out.put(tag(b'S', tags[2]))
-                        .put("\"},\"value\":{\"type\":\"")
-                        .put(value.kind())
-                        .put("\",\"value\":");
-                    let quote = if let Value::Text(_) = value { "\"" } else { "" };
-                    out.put(quote);
-                    value.put(out);
-                    out.put(quote).put("}}");
-                }
-            }
-            if line + 1 == COLUMNS.len() {
-                out.put("]");
-            }
-            true
-        }
-
-        fn metrics_piece(&self, view: &View, piece: usize, out: &mut Out) -> bool {
-            let metrics = if self.global { PROCESS.len() } else { 0 };
-            if let Some((names, counter, number)) = PROCESS[..metrics].get(piece) {
-                for name in names.split('|') {
-                    put_help("process", name, *counter, out);
-                    out.put("haproxy_process_").put(name);
-                    if name == "build_info" {
-                        out.put(concat!("{version=\"", env!("CARGO_PKG_VERSION"), "\"}"));
-                    }
-                    out.put(" ").num(number(view)).put("\n");
-                }
-                return true;
-            }
-            let proxies = view.config.proxies.len();
-            let (line, at) = ((piece - metrics) / proxies, (piece - metrics) % proxies);
-            let Some(column) = COLUMNS.get(line).filter(|_| self.frontends) else { return false };
-            let (name, metric) = (column.0, column.4);
-            let row =
-                Row { view, proxy: &view.config.proxies[at], numbers: &view.statistics.proxies[at], backend: false };
-            if metric.is_empty() {
-                return true;
-            }
-            // the classes of answers are one metric
-            if at == 0 && (metric != "http_responses_total" || name == "hrsp_1xx") {
-                put_help("frontend", metric, column.1.as_bytes()[1] == b'C', out);
-            }
-            let mut sample = |label: &str, value: &str, number: u64| {
-                out.put("haproxy_frontend_").put(metric).put("{proxy=\"").json(row.proxy.name).put("\"");
-                if !label.is_empty() {
-                    out.put(",").put(label).put("=\"").put(value).put("\"");
-                }
-                out.put("} ").num(number).put("\n");
-            };
-            match (row.value(column), name.strip_prefix("hrsp_")) {
-                (Some(Value::U32(number) | Value::U64(number)), Some(code)) => sample("code", code, number),
-                (Some(Value::U32(number) | Value::U64(number)), None) => sample("", "", number),
-                _ => {
-                    let up = u64::from(row.status() == b"OPEN");
-                    sample("state", "DOWN", 1 - up);
-                    sample("state", "UP", up);
-                }
-            }
-            true
-        }
-
-        // ---- the page ------------------------------------------------------
-
-        fn html_piece(&self, view: &View, piece: usize, out: &mut Out) -> bool {
-            let owner = &view.config.proxies[usize::from(self.owner)];
-            let Some(stats) = &owner.stats else { return false };
-            match piece {
-                0 => drop(out.put(view.statistics.templates.html_tops[usize::from(self.owner)][0])),
-                1 => self.html_head(view, stats, out),
-                2 if !self.hide_down && !self.no_refresh && self.scope_len == 0 => {
-                    out.put(view.statistics.templates.html_tops[usize::from(self.owner)][1]);
-                }
-                2 => self.html_options(stats, out),
-                _ => match self.row(view, (piece - 3) * 2) {
-                    None => return false,
-                    Some(None) => {}
-                    Some(Some(front)) => {
-                        html_proxy(&front, stats, out);
-                        if let Some(Some(back)) = self.row(view, (piece - 3) * 2 + 1) {
-                            back.fill(HTML, out);
-                        }
-                        out.put("</table></div>");
-                        front.fill(DETAIL, out);
-                    }
+            out.put(piece.text);
+            match piece.fill {
+                Fill::Nothing | Fill::Legend => {}
+                Fill::Plain(cell) => match cell(&all.row(piece.row)) {
+                    Value::Text(text) => drop(out.put(text)),
+                    Number(number) => drop(out.num(number as i64)),
+                    Age(seconds) => drop(out.num(seconds)),
                 },
+                Fill::Pretty(cell) => pretty(&all.row(piece.row), cell, out),
+                Fill::Alarm(cell) => {
+                    let row = all.row(piece.row);
+                    out.put(if matches!(cell(&row), Number(0)) { ">" } else { " class=bad>" });
+                    pretty(&row, cell, out);
+                }
+                Fill::Process(value) => drop(out.num(value(all) as i64)),
+                Fill::PrettyProcess(value) => grouped(value(all), out),
+                Fill::AlarmProcess(value) => {
+                    out.put(if value(all) == 0 { ">" } else { " class=bad>" });
+                    grouped(value(all), out);
+                }
+                Fill::Comma => drop(out.put(if self.begun { ",[" } else { "[" })),
+                Fill::Page(write) => owner.stats.iter().for_each(|stats| write(self, all, stats, out)),
             }
-            true
         }
 
-        fn html_head(&self, view: &View, stats: &Stats, out: &mut Out) {
-            let process = &view.statistics.process;
-            out.put(if process.stopping { " <b class=bad>stopping</b>" } else { "" }).put("</p></header>");
-            if let Some(banner) = self.banner {
-                out.put("<p class=banner>").put(banner).put(" <a href='").html(stats.uri).put("'>Dismiss</a></p>");
+        // ---- the page for people -----------------------------------------------
+
+        /// Title and description.
+        fn top(&self, all: &Statistics, stats: &Stats, out: &mut Out) {
+            let name = stats.node.unwrap_or(self.owner.name);
+            out.put("<title>").html(name).put(": statistics</title><header><h1>Statistics of ").html(name);
+            out.put("</h1><p>").html(stats.description.unwrap_or(b""));
+            let version = if stats.hide_version { "" } else { concat!(" version ", env!("CARGO_PKG_VERSION")) };
+            let stopping = if all.process.stopping { " <b class=bad>stopping</b>" } else { "" };
+            put!(out, "</p><p>tiny-haproxy{}{}</p></header>", version, stopping);
+            if !self.banner.is_empty() {
+                put!(out, "<p class=banner>{} <a href='", self.banner).html(stats.uri).put("'>Dismiss</a></p>");
             }
-            let now = view.now_ms;
-            let full = process.connections >= u64::from(process.maxconn);
-            out.put("<dl><div><dt>pid<dd>").num(std::process::id()).put("</div><div><dt>uptime<dd>");
-            uptime(now / 1000, out);
-            let mut fact = |label: &str, number: u64, alarming: bool| {
-                out.put("</div><div><dt>").put(label).put(if alarming { "<dd class=bad>" } else { "<dd>" });
-                grouped(number, out);
-            };
-            fact("connections now", process.connections, full);
-            fact("of at most", process.maxconn.into(), false);
-            fact("most so far", process.connections_max, false);
-            fact("times full", process.waits, process.waits > 0);
-            fact("connections/s", process.connection_rate.read(now), false);
-            fact("bits/s out", process.bytes_rate.read(now) * 8, false);
-            fact("connections", process.connections_total, false);
-            fact("requests", process.requests_total, false);
-            fact("KiB reserved", process.memory_kib, false);
-            fact("file limit", process.max_files, false);
-            fact("logs dropped", process.dropped_logs, process.dropped_logs > 0);
+            out.put("<dl><div><dt>pid<dd>").num(crate::sys::pid() as i64).put("</div><div><dt>uptime<dd>");
+            uptime(all.now_ms / 1000, out);
             out.put("</div>");
-            out.put("</dl>");
         }
 
-        fn html_options(&self, stats: &Stats, out: &mut Out) {
+        /// What can be chosen.
+        fn options(&self, _: &Statistics, stats: &Stats, out: &mut Out) {
             let scope = &self.scope[..usize::from(self.scope_len)];
-            out.put("<nav>");
             let mut link = |up: bool, still: bool, options: &str, text: &str| {
-                out.put("<a href='").html(stats.uri).put(options);
-                out.put(if up { ";up" } else { "" }).put(if still { ";norefresh" } else { "" });
+                let (up, still) = (if up { ";up" } else { "" }, if still { ";norefresh" } else { "" });
+                put!(out.put("<a href='").html(stats.uri), "{}{}{}", options, up, still);
                 if !scope.is_empty() {
                     out.put(if stats.uri.contains(&b'?') { "&amp;scope=" } else { "?scope=" }).html(scope);
                 }
-                out.put("'>").put(text).put("</a> ");
+                put!(out, "'>{}</a> ", text);
             };
             let (up, still) = (self.hide_down, self.no_refresh);
             link(up, still, "", "Refresh now");
@@ -2610,32 +2354,129 @@ mod stats {
             link(false, true, ";csv", "CSV");
             link(false, true, ";json", "JSON");
             link(false, false, ";json-schema", "JSON schema");
-            out.put("<form><label>Scope <input name=scope size=10 maxlength=20 value='").html(scope).put(
-                "'></label></form><span class=key><i class=open></i>open <i class=full></i>at its limit <i class=stop></i>stopping",
-            );
-            out.put("</span></nav>");
+            out.put("<form><label>Scope <input name=scope size=10 maxlength=20 value='").html(scope);
         }
     }
 
-    /// Title, column heads and the frontend's line of one proxy.
-    fn html_proxy(row: &Row, stats: &Stats, out: &mut Out) {
-        let proxy = row.proxy;
-        out.put("<h2 id='").html(proxy.name).put("'>").html(proxy.name).put(" <small>").html(proxy.description);
-        if stats.legends {
-            out.put(if proxy.http { " mode http" } else { " mode tcp" }).put(", id ").num(proxy.id);
-            // as many addresses as fit into a piece
-            for bind in proxy.binds.iter().take(16) {
-                if let Bind::Address(_, shown) = bind {
-                    out.put(", ").html(shown);
-                }
+    fn html(config: &Config, columns: &[Column]) -> Draft {
+        let named = |name: &[u8]| columns.iter().find(|column| column.name == name).unwrap_or(&columns[0]);
+        let mut draft = Draft::new();
+        put!(draft, "{}{}</style>", PAGE_TOP, STYLE).fill(Fill::Page(Page::top));
+        for (label, alarming, value) in FACTS {
+            let fill = if *alarming { Fill::AlarmProcess } else { Fill::PrettyProcess };
+            put!(draft, "<div><dt>{}{}", label, if *alarming { "<dd" } else { "<dd>" })
+                .fill(fill(*value))
+                .put("</div>");
+        }
+        draft.put("</dl><nav>").fill(Fill::Page(Page::options));
+        draft.put("'></label></form><span class=key><i class=open></i>open <i class=full></i>at its limit ");
+        draft.put("<i class=stop></i>stopping</span></nav>");
+        let (mut titles, mut labels) = (Draft::new(), Draft::new());
+        let mut cells_of = Vec::new();
+        for (title, cells) in GROUPS {
+            put!(titles, "<th colspan={}>{}", number(split(cells.as_bytes(), b' ').count() as u64), title);
+            for (at, cell) in split(cells.as_bytes(), b' ').enumerate() {
+                let (label, name) = split_at_byte(cell, b':');
+                let class = if at == 0 { " class=g>" } else { ">" };
+                put!(labels, "<th{}{}", class, label);
+                cells_of.push((class, named(name)));
             }
         }
-        out.put("</small></h2><div class=wide><table>").put(row.view.statistics.templates.html_heads);
-        row.fill(HTML, out);
+        let heads = text!("</small></h2><div class=wide><table><tr><th rowspan=2>{}<tr>{}", titles.text, labels.text);
+        for at in rows(config) {
+            draft.next_row(at);
+            if at.is_multiple_of(2) {
+                html_title(&config.proxies[at / 2], &mut draft);
+                draft.put(heads);
+            }
+            draft.put("<tr><td>").put(if at.is_multiple_of(2) { "Frontend" } else { "Backend" });
+            for (class, column) in &cells_of {
+                put!(draft, "<td{}", class);
+                if !column.tags[at % 2].is_empty() {
+                    draft.cell(column.cell, Fill::Pretty);
+                }
+            }
+            if at % 2 == 1 || !config.proxies[at / 2].is_listen {
+                draft.put("</table></div><dl class=s>");
+                draft.next_row(at / 2 * 2);
+                for (label, name) in DETAILS {
+                    let alarming = matches!(*name, "hrsp_5xx" | "eint");
+                    put!(draft, "<div><dt>{}{}", label, if alarming { "<dd" } else { "<dd>" });
+                    draft
+                        .cell(named(name.as_bytes()).cell, if alarming { Fill::Alarm } else { Fill::Pretty })
+                        .put("</div>");
+                }
+                draft.put("</dl>");
+            }
+        }
+        draft
     }
 
-    const PAGE_TOP: &str = "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>\
-                             <link rel=icon href='data:,'><title>";
+    fn html_title(proxy: &Proxy, draft: &mut Draft) {
+        let mut room = [0; 2048];
+        let shown = Out::new(&mut room).html(proxy.description).written().len();
+        put!(draft, "<h2 id='{}'>{} <small>{}", proxy.name, proxy.name, room[..shown]).fill(Fill::Nothing);
+        put!(draft, " mode {}, id {}", if proxy.http { "http" } else { "tcp" }, number(proxy.id.into()));
+        for bind in proxy.binds.iter().take(MAX_LEGENDS) {
+            put!(draft, ", {}", bind.shown);
+        }
+        draft.fill(Fill::Legend);
+    }
+
+    /// A value for people.
+    fn pretty(row: &Row, cell: Cell, out: &mut Out) {
+        match cell(row) {
+            Number(number) => grouped(number, out),
+            Age(seconds @ 0..) => uptime(seconds as u64, out),
+            Age(_) => {}
+            Value::Text(status) => {
+                let full = !row.backend && row.numbers.sessions >= row.limit();
+                out.put("<b class=").put(match status {
+                    b"STOP" => "stop>",
+                    _ if full => "full>",
+                    _ => "open>",
+                });
+                out.put(status).put("</b>");
+            }
+        }
+    }
+
+    /// A number with a thin space between its thousands.
+    fn grouped(number: u64, out: &mut Out) {
+        let mut buffer = itoa::Buffer::new();
+        let digits = buffer.format(number).as_bytes();
+        let (first, rest) = digits.split_at((digits.len() - 1) % 3 + 1);
+        out.put(first);
+        for group in rest.chunks(3) {
+            out.put("&#8239;").put(group);
+        }
+    }
+
+    /// `1d 2h3m4s`
+    fn uptime(seconds: u64, out: &mut Out) {
+        let mut rest = seconds;
+        for &(unit, name) in &[(86_400, "d "), (3600, "h"), (60, "m"), (1, "s")] {
+            if seconds >= unit || unit == 1 {
+                out.num((rest / unit) as i64).put(name);
+                rest %= unit;
+            }
+        }
+    }
+
+    /// What stands on top, of the process; whether it alarms above zero.
+    const FACTS: &[(&str, bool, Total)] = &[
+        ("connections now", false, |all| all.process.connections),
+        ("of at most", false, |all| all.process.maxconn.into()),
+        ("most so far", false, |all| all.process.connections_max),
+        ("times full", true, |all| all.process.waits),
+        ("connections/s", false, |all| all.process.connection_rate.read(all.now_ms)),
+        ("bits/s out", false, |all| all.process.bytes_rate.read(all.now_ms) * 8),
+        ("connections", false, |all| all.process.connections_total),
+        ("requests", false, |all| all.process.requests_total),
+        ("KiB reserved", false, |all| all.process.memory_bytes >> 10),
+        ("file limit", false, |all| all.process.max_files),
+        ("logs dropped", true, |all| all.process.dropped_logs),
+    ];
 
     /// Column groups of the page: each label with its column of the CSV.
     const GROUPS: &[(&str, &str)] = &[
@@ -2667,6 +2508,9 @@ mod stats {
         ("at most", "conn_rate_max"),
     ];
 
+    const PAGE_TOP: &str = "<!doctype html><html lang=en><meta charset=utf-8>\
+        <meta name=viewport content='width=device-width'><link rel=icon href='data:,'><style>";
+
     const STYLE: &str = ":root{color-scheme:light dark;--l:#8884;--ok:#287a4a;--warn:#a65c00;--bad:#c22}\
 body{font:15px/1.4 system-ui,sans-serif;margin:0 auto;padding:.6em 1em;max-width:120em}\
 h1,h2{margin:.4em 0 .2em;font-size:1.4em}h2{font-size:1.15em;margin-top:1.2em}header p{margin:0;opacity:.75}\
@@ -2684,162 +2528,37 @@ th,td{padding:.25em .5em;text-align:right;white-space:nowrap;border-bottom:1px s
 th{font-size:.8em;font-weight:600}th[colspan]{text-align:center}th[colspan],.g{border-left:1px solid var(--l)}\
 tr>:first-child:not(.g){text-align:left;position:sticky;left:0;background:Canvas}\
 td b{padding:.1em .5em;border-radius:.6em;color:#fff}@media(prefers-color-scheme:dark){.bad{color:#f77}}";
-
-    /// A number with a thin space between its thousands.
-    fn grouped(number: u64, out: &mut Out) {
-        if number < 1000 {
-            out.num(number);
-            return;
-        }
-        let mut buffer = itoa::Buffer::new();
-        let digits = buffer.format(number).as_bytes();
-        for (at, digit) in digits.iter().enumerate() {
-            out.put(if at > 0 && (digits.len() - at).is_multiple_of(3) { "&#8239;" } else { "" }).put([*digit]);
-        }
-    }
-
-    /// `1d 2h3m4s`
-    fn uptime(seconds: u64, out: &mut Out) {
-        for (unit, name, wrap) in [(86_400, "d ", u64::MAX), (3600, "h", 24), (60, "m", 60)] {
-            if seconds >= unit {
-                out.num(seconds / unit % wrap).put(name);
-            }
-        }
-        out.num(seconds % 60).put("s");
-    }
-
-    // ---- parts of the formats ------------------------------------------------
-
-    /// Number of the first column of a line, the `-` among them not counted.
-    fn position(line: usize) -> u8 {
-        let dash = COLUMNS[..line].iter().any(|column| matches!(column.3, Dash));
-        STARTS[line] - u8::from(dash)
-    }
-
-    /// Words for the letters of the typed format: origin, nature and scope.
-    const TAGS: &[(u8, &str)] = &[
-        (b'O', "Metric Status Key Config"),
-        (b'N', "Gauge Limit Max Rate Counter Age Name Duration Time Output avg"),
-        (b'S', "Process Service Cluster System"),
-    ];
-
-    fn tag(group: u8, letter: u8) -> &'static str {
-        let words = TAGS.iter().filter(|tags| tags.0 == group).flat_map(|tags| tags.1.split(' '));
-        match words.into_iter().find(|word| word.as_bytes()[0] == letter) {
-            Some("avg") => "Avg",
-            word => word.unwrap_or("Unknown"),
-        }
-    }
-
-    /// JSON Schema (draft 4) of what `;json` gives.
-    fn schema_piece(piece: usize, out: &mut Out) -> bool {
-        const HEAD: &str = r##"{"$schema":"http://json-schema.org/draft-04/schema#","title":"Statistics","type":"array","items":{"type":"array","items":{"type":"object","properties":{"objType":{"enum":["Frontend","Backend"]},"proxyId":{"type":"integer","minimum":1},"id":{"type":"integer","minimum":0},"field":{"type":"object","properties":{"pos":{"type":"integer","minimum":0},"name":{"type":"string"}},"required":["pos","name"]},"processNum":{"type":"integer","minimum":1},"tags":{"type":"object","properties":{"##;
-        const TAIL: &str = r##"},"required":["origin","nature","scope"]},"value":{"type":"object","properties":{"type":{"enum":["str","u32","u64","s32"]},"value":{"type":["string","integer"]}},"required":["type","value"]}},"required":["objType","proxyId","id","field","processNum","tags","value"]}}}"##;
-        if piece == 0 {
-            out.put(HEAD);
-            return true;
-        }
-        for ((_, words), name) in TAGS.iter().zip(["\"origin", ",\"nature", ",\"scope"]) {
-            out.put(name).put("\":{\"enum\":[");
-            for (at, word) in words.split(' ').enumerate() {
-                out.put(if at == 0 { "\"" } else { ",\"" }).put(if word == "avg" { "Avg" } else { word }).put("\"");
-            }
-            out.put("]}");
-        }
-        out.put(TAIL).put("\n");
-        false
-    }
-
-    /// HELP and TYPE of a metric (Prometheus text format 0.0.4).
-    fn put_help(object: &str, name: &str, counter: bool, out: &mut Out) {
-        out.put("# HELP haproxy_").put(object).put("_").put(name).put(" Of the ").put(object).put(":");
-        for word in name.split('_') {
-            out.put(" ").put(word);
-        }
-        out.put(".\n# TYPE haproxy_").put(object).put("_").put(name).put(if counter {
-            " counter\n"
-        } else {
-            " gauge\n"
-        });
-    }
-
-    /// Metrics of the process: names, whether they only grow, and the value.
-    type ProcessLine = (&'static str, bool, fn(&View) -> u64);
-
-    #[rustfmt::skip]
-    const PROCESS: &[ProcessLine] = &[
-        ("nbthread|nbproc|relative_process_id|build_info", false, |_| 1),
-        ("uptime_seconds", false, |view| view.now_ms / 1000),
-        ("start_time_seconds", false, |view| view.statistics.process.started_wall),
-        ("max_fds|max_sockets", false, |view| view.statistics.process.max_files),
-        ("max_connections|hard_max_connections", false, |view| view.statistics.process.maxconn.into()),
-        ("current_connections", false, |view| view.statistics.process.connections),
-        ("connections_total", true, |view| view.statistics.process.connections_total),
-        ("requests_total", true, |view| view.statistics.process.requests_total),
-        ("current_connection_rate|current_session_rate", false, |view| view.statistics.process.connection_rate.read(view.now_ms)),
-        ("max_connection_rate|max_session_rate", false, |view| view.statistics.process.connection_rate.max),
-        ("bytes_out_total", true, |view| view.statistics.process.bytes_out),
-        ("bytes_out_rate", false, |view| view.statistics.process.bytes_rate.read(view.now_ms)),
-        ("stopping", false, |view| view.statistics.process.stopping.into()),
-        ("jobs", false, |view| view.statistics.process.connections + view.statistics.process.listeners),
-        ("listeners", false, |view| view.statistics.process.listeners),
-        ("dropped_logs_total", true, |view| view.statistics.process.dropped_logs),
-        ("pool_allocated_bytes", false, |view| view.statistics.process.buffer_bytes),
-        ("pool_used_bytes", false, |view| view.statistics.process.buffers_in_use * view.config.global.bufsize as u64),
-        ("limit_connection_rate|limit_session_rate|max_ssl_connections|current_ssl_connections|max_pipes|current_ssl_rate|\
-          limit_ssl_rate|max_ssl_rate|current_frontend_ssl_key_rate|max_frontend_ssl_key_rate|frontend_ssl_reuse|\
-          current_backend_ssl_key_rate|max_backend_ssl_key_rate|limit_http_comp|current_zlib_memory|max_zlib_memory|\
-          unstoppable_jobs|active_peers|connected_peers|busy_polling_enabled|max_memory_bytes", false, |_| 0),
-        ("pool_failures_total|ssl_connections_total|pipes_used_total|pipes_free_total|ssl_cache_lookups_total|\
-          ssl_cache_misses_total|http_comp_bytes_in_total|http_comp_bytes_out_total|\
-          spliced_bytes_out_total|recv_logs_total", true, |_| 0),
-    ];
 }
 
-/// The configuration language: words, sections, the table of keywords.
-/// Owns every setting; calls rules, http and log to compile their parts.
+/// The configuration: sections, the table of keywords, every setting. Calls
+/// rules, words, http and log to compile their parts.
 mod config {
     use crate::http;
-    use crate::log::Target;
-    use crate::out::Text;
-    use crate::rules::{self, Acl, Action, Condition, Format, Reply, Rule, Userlist, bad};
+    use crate::out::{Text, decimal, number, place, split, split_at_byte};
+    use crate::rules::{self, Acl, Action, Answer, Condition, Format, Reply, Rule, Userlists};
     use crate::sys;
+    use crate::words::{self, Line};
     use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
     /// Largest `maxconn`, and what it is where none is set and memory allows.
     pub const MAXCONN_MAX: u64 = 1_000_000;
     pub const MAXCONN_DEFAULT: u32 = 1000;
-    /// Bytes and words of a line, bytes of a file.
-    const MAX_LINE: usize = 2048;
-    const MAX_WORDS: usize = 64;
-    const MAX_FILE: usize = 256 << 10;
     const MAX_PROXIES: usize = 128;
     /// Addresses, rules, ACLs of one proxy.
     const MAX_EACH: usize = 1024;
     const MAX_NAME: usize = 64;
-    /// Description, node, realm and what else a page shows, in bytes.
-    const MAX_SHOWN: usize = 200;
+    /// Bytes that a buffer may have.
+    const MIN_BUFFER: u64 = 8192;
+    const MAX_BUFFER: u64 = 1 << 20;
     /// Room that an answer's head and what is added to it take, in bytes.
     const HEAD_ROOM: usize = 1024;
-    /// Longest time, in milliseconds: 24.8 days.
-    const MAX_TIME: u64 = 0x7fff_ffff;
     /// Errors that are shown before the rest is passed over.
     const MAX_ERRORS: usize = 100;
 
-    #[derive(Clone, Copy, PartialEq, Eq, Default)]
-    pub enum Kind {
-        #[default]
-        Defaults,
-        Frontend,
-        Listen,
-    }
-
-    #[derive(Clone)]
-    pub enum Bind {
-        /// An address, and how the configuration writes it.
-        Address(SocketAddr, Text),
-        /// A listening socket that is inherited.
-        Descriptor(i32),
+    /// One address, and how the configuration writes it.
+    pub struct Bind {
+        pub address: SocketAddr,
+        pub shown: Text,
     }
 
     /// Options that are on or off: bits of [`Proxy::flags`].
@@ -2851,15 +2570,13 @@ mod config {
     const TCPLOG: u8 = 32;
     const LOG_GLOBAL: u8 = 64;
 
-    /// Places in [`Proxy::timeouts`], and the global one.
-    pub const CLIENT: usize = 0;
-    pub const HTTP_REQUEST: usize = 1;
-    pub const KEEP_ALIVE: usize = 2;
-    pub const TARPIT: usize = 3;
-    const HARD_STOP: usize = 4;
-    const UNUSED: usize = 5;
+    /// Places in [`Proxy::timeouts`].
+    const CLIENT: usize = 0;
+    const HTTP_REQUEST: usize = 1;
+    const KEEP_ALIVE: usize = 2;
+    const TARPIT: usize = 3;
 
-    #[derive(Clone, Default)]
+    #[derive(Default)]
     pub struct Stats {
         pub uri: Text,
         /// Seconds, 0 for none.
@@ -2880,10 +2597,11 @@ mod config {
     }
 
     /// A frontend, a listen section, or the defaults that one begins with.
-    #[derive(Clone, Default)]
+    #[derive(Default)]
     pub struct Proxy {
         pub name: Text,
-        pub kind: Kind,
+        is_defaults: bool,
+        pub is_listen: bool,
         /// Where it was declared.
         at: Text,
         /// Number in the order of declaration, from 1.
@@ -2893,8 +2611,8 @@ mod config {
         pub description: Text,
         pub binds: Vec<Bind>,
         pub maxconn: Option<u32>,
-        /// In milliseconds; None waits for ever.
-        pub timeouts: [Option<u32>; 4],
+        /// In milliseconds; 0 waits for ever.
+        pub timeouts: [u32; 4],
         flags: u8,
         pub monitor_uri: Option<Text>,
         pub monitor_fail: Vec<Condition>,
@@ -2902,47 +2620,70 @@ mod config {
         pub acls: Vec<Acl>,
         pub rules: Vec<Rule>,
         redirects: Vec<Rule>,
-        /// Configured answers in place of the built-in ones, which come first.
+        /// Configured answers in place of the built-in ones.
         errors: Vec<Reply>,
-        pub targets: Vec<Target>,
+        /// Descriptors to log to.
+        pub targets: Vec<i32>,
         log_format: Option<Text>,
         /// A line for each request, or for each connection.
         pub format: Format,
         pub logs_connections: bool,
-        pub tag: Text,
+        /// Lines of a defaults section, which are read again for its users.
+        lines: Vec<&'static [Text]>,
     }
 
-    /// Statuses that the program gives of itself.
-    const OWN_STATUSES: [u16; 8] = [500, 200, 400, 408, 413, 422, 503, 403];
-
     impl Proxy {
+        /// Place among the proxies of the configuration.
+        pub fn index(&self) -> usize {
+            self.id as usize - 1
+        }
+
         pub fn has(&self, flag: u8) -> bool {
             self.flags & flag != 0
         }
 
-        /// The answer for a status, configured or built in; one of the
-        /// program's own statuses.
-        pub fn reply(&self, status: u16) -> &Reply {
-            self.errors.iter().rev().find(|reply| reply.status == status).unwrap_or(&self.errors[0])
+        /// The time limit of a place, which [`CLIENT`] stands in for.
+        fn timeout(&self, place: usize) -> u32 {
+            if self.timeouts[place] > 0 { self.timeouts[place] } else { self.timeouts[CLIENT] }
+        }
+
+        /// Milliseconds of inactivity, 0 for no limit.
+        pub fn client_ms(&self) -> u32 {
+            self.timeouts[CLIENT]
+        }
+
+        /// Milliseconds from a request's first byte to its last, 0 where it has
+        /// no limit of its own.
+        pub fn request_ms(&self) -> u32 {
+            self.timeouts[HTTP_REQUEST]
+        }
+
+        /// Milliseconds between two requests.
+        pub fn keep_alive_ms(&self) -> u32 {
+            if self.timeouts[KEEP_ALIVE] > 0 { self.timeouts[KEEP_ALIVE] } else { self.timeout(HTTP_REQUEST) }
+        }
+
+        pub fn tarpit_ms(&self) -> u32 {
+            self.timeout(TARPIT)
         }
 
         /// Checks what can only be known at the end, and completes the proxy.
-        fn finish(&mut self, config: &Global, lists: &[Userlist], report: &mut Report) {
-            let name = cat!("proxy '", self.name, "' at [", self.at, "] ");
-            let mut warn = |text: &str| report.warnings.push(cat!(name, text));
+        fn finish(&mut self, global_targets: &[i32], lists: &Userlists, report: &mut Report) {
+            let mut warn = |text: &[u8]| {
+                report.add(WARNING, text!("proxy '{}' at [{}] {}", self.name, self.at, text));
+            };
             if self.binds.is_empty() && !self.disabled {
-                warn("has no 'bind' and will never serve");
+                warn(b"has no 'bind' and will never serve");
             }
-            if self.timeouts[CLIENT].is_none() {
-                warn("has no 'timeout client' : a dead client keeps its place for ever");
+            if self.client_ms() == 0 {
+                warn(b"has no 'timeout client' : a dead client keeps its place for ever");
             }
             if !self.http && (self.stats.is_some() || !self.rules.is_empty() || self.monitor_uri.is_some()) {
-                warn("is not in 'mode http' : its stats, monitor and http-request lines are ignored");
+                warn(b"is not in 'mode http' : its stats, monitor and http-request lines are ignored");
             }
             if self.has(LOG_GLOBAL) {
-                self.targets.extend(config.targets.iter().cloned());
+                self.targets.extend_from_slice(global_targets);
             }
-            self.tag = [self.tag, config.tag, b"haproxy"].into_iter().find(|tag| !tag.is_empty()).unwrap_or(b"");
             let format = match self.log_format {
                 Some(format) => format,
                 None if self.has(HTTPLOG) && self.http => rules::HTTPLOG,
@@ -2951,19 +2692,18 @@ mod config {
             };
             self.logs_connections = format == rules::CONNECTION_LOG;
             // what is configured was checked when it was read
-            self.format = Format::compile(format, true, lists).unwrap_or_default();
+            self.format.compile(format, true, lists, &mut Line::new(&[]));
             self.rules.append(&mut self.redirects);
-            self.errors.splice(0..0, OWN_STATUSES.map(Reply::standard));
-            for reply in &mut self.errors {
-                reply.prepare();
-            }
             if let Some(stats) = &mut self.stats {
                 if !stats.users.is_empty() {
-                    let action = Action::Return(Reply::challenge(stats.realm));
-                    stats.rules.push(Rule { action, condition: None });
+                    stats.rules.push(Rule { action: challenge(stats.realm), condition: None });
                 }
-                let to = |state: &str| Reply::redirect(303, Format::literal(cat!(stats.uri, state)), None);
-                stats.sent_back = vec![to(";st=DENY"), to(";st=EXCD")];
+                for state in [b";st=DENY", b";st=EXCD"] {
+                    let mut reply = Reply::new(303);
+                    reply.after.text(text!("location: {}{}\r\n", stats.uri, state));
+                    reply.prepare();
+                    stats.sent_back.push(reply);
+                }
             }
         }
     }
@@ -2975,18 +2715,18 @@ mod config {
         /// Bytes of a buffer, and what of it a request's head may not have.
         pub bufsize: usize,
         maxrewrite: usize,
-        /// Milliseconds that a soft stop may take, None for ever.
-        pub hard_stop: Option<u32>,
+        /// Milliseconds that a soft stop may take, 0 for ever.
+        pub hard_stop: u32,
         pub node: Text,
         description: Text,
-        targets: Vec<Target>,
-        tag: Text,
+        targets: Vec<i32>,
     }
 
     pub struct Config {
         pub global: Global,
         pub proxies: Vec<Proxy>,
-        pub userlists: Vec<Userlist>,
+        /// Built-in answers, that of 500 first.
+        standard: Vec<Reply>,
     }
 
     impl Config {
@@ -2994,98 +2734,55 @@ mod config {
         pub fn head_limit(&self) -> usize {
             self.global.bufsize - self.global.maxrewrite
         }
+
+        /// Whether there is an address to listen on.
+        pub fn listens(&self) -> bool {
+            self.proxies.iter().any(|proxy| !proxy.disabled && !proxy.binds.is_empty())
+        }
+
+        /// The answer for a status: configured, or built in.
+        pub fn reply<'a>(&'a self, proxy: &'a Proxy, status: u16) -> &'a Reply {
+            let mut all = self.standard.iter().chain(&proxy.errors);
+            all.rfind(|reply| reply.status == status).unwrap_or(&self.standard[0])
+        }
     }
+
+    pub const ALERT: &str = "ALERT";
+    pub const WARNING: &str = "WARNING";
+    const NOTICE: &str = "NOTICE";
 
     /// Messages of one start, shown together.
     #[derive(Default)]
-    pub struct Report {
-        pub errors: Vec<Text>,
-        pub warnings: Vec<Text>,
-        notices: Vec<Text>,
-    }
+    pub struct Report(Vec<(&'static str, Text)>);
 
     impl Report {
-        pub fn print(&self, verbose: bool) {
-            let notices = if verbose { &self.notices[..] } else { &[] };
-            for (level, lines) in [("NOTICE", notices), ("WARNING", &self.warnings), ("ALERT", &self.errors)] {
-                lines.iter().for_each(|line| crate::message(level, cat!("config : ", line)));
+        pub fn has(&self, level: &str) -> bool {
+            self.0.iter().any(|message| message.0 == level)
+        }
+
+        fn add(&mut self, level: &'static str, text: Text) {
+            if self.0.len() < MAX_ERRORS {
+                self.0.push((level, text));
             }
         }
-    }
 
-    type Answer = Result<(), Text>;
-
-    /// The words of a line, from the one to be looked at on.
-    struct Words<'w>(&'w [Text]);
-
-    impl Words<'_> {
-        fn next(&mut self) -> Option<Text> {
-            let (first, rest) = self.0.split_first()?;
-            self.0 = rest;
-            Some(first)
-        }
-
-        fn need(&mut self, what: &str) -> Result<Text, Text> {
-            self.next().ok_or_else(|| cat!(what, " is missing"))
-        }
-
-        /// The next word, where it is this one.
-        fn take(&mut self, word: &str) -> bool {
-            let is = self.0.first().is_some_and(|first| *first == word.as_bytes());
-            self.0 = &self.0[usize::from(is)..];
-            is
-        }
-
-        fn number(&mut self, least: u64, most: u64) -> Result<u64, Text> {
-            let word = self.need("a number")?;
-            let bounds = |n: u64| itoa::Buffer::new().format(n).to_owned();
-            let message = || bad(word, &["is no number from ", &bounds(least), " to ", &bounds(most)].concat());
-            number(word, least, most).ok_or_else(message)
-        }
-
-        /// A name or a text that is shown, within its bound.
-        fn text(&mut self, what: &str) -> Result<Text, Text> {
-            shown(self.need(what)?)
-        }
-
-        /// All that is left, as one text.
-        fn all(&mut self) -> Result<Text, Text> {
-            shown(cat!(std::mem::take(&mut self.0).join(&b' ')))
-        }
-
-        /// A time in milliseconds; None for 0, which is no limit.
-        fn time(&mut self, plain: &str) -> Result<Option<u32>, Text> {
-            let word = self.need("a time")?;
-            let digits = word.iter().take_while(|byte| byte.is_ascii_digit()).count();
-            let micros = match if digits == word.len() { plain.as_bytes() } else { &word[digits..] } {
-                b"us" => 1,
-                b"ms" => 1000,
-                b"s" => 1_000_000,
-                b"m" => 60_000_000,
-                b"h" => 3_600_000_000,
-                b"d" => 86_400_000_000,
-                _ => 0,
-            };
-            let value = number(&word[..digits], 0, u64::MAX / 86_400_000_000).filter(|_| micros > 0);
-            let millis = value.ok_or_else(|| bad(word, "is no time : a number and us, ms, s, m, h or d"))? * micros;
-            match millis.div_ceil(1000) {
-                0 => Ok(None),
-                ms @ 1..=MAX_TIME => Ok(Some(ms as u32)),
-                _ => Err(bad(word, "is longer than 24.8 days")),
+        pub fn print(&self, verbose: bool) {
+            for (level, text) in self.0.iter().filter(|message| verbose || message.0 != NOTICE) {
+                crate::message(level, text!("config : {}", text));
             }
         }
     }
 
     /// What becomes of a keyword.
     enum Fate {
-        Set(fn(&mut Parser, &mut Words) -> Answer),
+        Set(fn(&mut Parser, &mut Line) -> Option<()>),
         /// An option: the bits to set, and those to clear.
         Flag(u8, u8),
         /// A time limit, by its place.
         Time(usize),
         /// Accepted without an effect: what it governs does not exist here.
         Ignored,
-        Refused(&'static str),
+        Refused(&'static &'static str),
     }
     use Fate::{Flag, Ignored, Refused, Set, Time};
 
@@ -3097,44 +2794,33 @@ mod config {
     const PROXY: u8 = DEFAULTS | FRONTEND | LISTEN;
     const SERVES: u8 = FRONTEND | LISTEN;
     const ANY: u8 = 63;
+    /// In the order of their bits.
+    const SECTIONS: &str = "global defaults frontend listen userlist";
 
-    const NO_SERVERS: &str = "there are no servers, nothing is forwarded";
-    const NO_STATE: &str = "no tables, caches, variables or captures are kept";
-
-    /// Names, the sections they may stand in, and their fate.
-    type Keyword = (&'static str, u8, Fate);
-
-    /// Every word that is known; several in a line are separated by `|`. The
-    /// first two words of a configuration line are looked up together, then
-    /// the first alone.
+    /// Every word that is known, several separated by `|`; the sections they
+    /// may stand in; and their fate.
     #[rustfmt::skip]
-    const KEYWORDS: &[Keyword] = &[
+    const KEYWORDS: &[(&str, u8, Fate)] = &[
         // the process
-        ("hard-stop-after", GLOBAL, Time(HARD_STOP)),
-        ("maxconn", GLOBAL | PROXY, Set(|p, w| {
-            let value = w.number(0, MAXCONN_MAX)? as u32;
+        ("maxconn", GLOBAL | PROXY, Set(|p, l| {
+            let value = l.number(0, MAXCONN_MAX)? as u32;
             *(if p.is_global() { &mut p.global.maxconn } else { &mut p.proxy().maxconn }) = (value > 0).then_some(value);
-            Ok(())
+            Some(())
         })),
-        ("nbproc|nbthread", GLOBAL, Set(|_, w| w.number(1, 1).map(drop))),
-        ("node", GLOBAL, Set(|p, w| { p.global.node = w.text("a name")?; Ok(()) })),
-        ("description", GLOBAL | PROXY, Set(|p, w| {
-            *(if p.is_global() { &mut p.global.description } else { &mut p.proxy().description }) = w.all()?;
-            Ok(())
+        ("description", GLOBAL | PROXY, Set(|p, l| {
+            *(if p.is_global() { &mut p.global.description } else { &mut p.proxy().description }) = l.joined()?;
+            Some(())
         })),
-        ("stats socket", GLOBAL, Set(|p, w| {
-            w.0 = &[];
-            p.report.warnings.push(cat!(p.at(), "'stats socket' is not served"));
-            Ok(())
+        ("hard-stop-after", GLOBAL, Set(|p, l| { p.global.hard_stop = l.time("ms")?; Some(()) })),
+        ("nbproc|nbthread", GLOBAL, Set(|_, l| l.number(1, 1).map(drop))),
+        ("node", GLOBAL, Set(|p, l| { p.global.node = l.text("a name")?; Some(()) })),
+        ("tune.bufsize", GLOBAL, Set(|p, l| {
+            let word = l.need("a size")?;
+            let size = match word { [digits @ .., b'k'] => decimal(digits, 8, 1024).map(|k| k << 10), _ => decimal(word, MIN_BUFFER, MAX_BUFFER) };
+            match size { Some(size) => p.global.bufsize = size as usize, None => return l.wrong(word, b"is no size from 8192 to 1024k") }
+            Some(())
         })),
-        ("tune.bufsize", GLOBAL, Set(|p, w| {
-            let word = w.need("a size")?;
-            let (digits, unit) = match word { [digits @ .., b'k'] => (digits, 1024), digits => (digits, 1) };
-            let size = number(digits, 1, 1 << 20).map(|size| size * unit).filter(|size| (8192..=1 << 20).contains(size));
-            p.global.bufsize = size.ok_or_else(|| bad(word, "is no size from 8192 to 1024k"))? as usize;
-            Ok(())
-        })),
-        ("tune.maxrewrite", GLOBAL, Set(|p, w| { p.global.maxrewrite = w.number(0, 1 << 20)? as usize; Ok(()) })),
+        ("tune.maxrewrite", GLOBAL, Set(|p, l| { p.global.maxrewrite = l.number(0, MAX_BUFFER)? as usize; Some(()) })),
         ("user", GLOBAL | USERLIST, Set(user)),
         ("group", GLOBAL | USERLIST, Ignored),
         ("ca-base|chroot|cpu-map|crt-base|daemon|expose-experimental-directives|gid|insecure-fork-wanted|localpeer|\
@@ -3143,23 +2829,17 @@ mod config {
           ssl-default-server-ciphers|ssl-default-server-options|ssl-server-verify|stats maxconn|stats timeout|strict-limits|\
           tune.idle-pool.shared|tune.maxaccept|tune.maxpollevents|tune.rcvbuf.client|tune.sndbuf.client|\
           tune.ssl.default-dh-param|uid|ulimit-n|unix-bind|zero-warning", GLOBAL, Ignored),
-        ("default-path|noepoll|presetenv|setenv|lua-load", GLOBAL, Refused("nothing here can do it")),
-        ("maxconnrate|maxsessrate", GLOBAL, Refused("rates are counted, not limited")),
-        ("rate-limit", PROXY, Refused("rates are counted, not limited")),
-        ("tune.http.maxhdr", GLOBAL, Refused("a request has at most 100 header fields")),
+        ("stats socket", GLOBAL, Refused(&"there is no command line interface")),
+        ("default-path|noepoll|presetenv|setenv|lua-load|maxconnrate|maxsessrate|tune.http.maxhdr", GLOBAL, Refused(&CANNOT)),
         // logs
         ("log", GLOBAL | PROXY, Set(log)),
-        ("log-format", PROXY, Set(|p, w| {
-            let text = w.need("a format")?;
+        ("log-format", PROXY, Set(|p, l| {
+            let text = l.need("a format")?;
             p.proxy().log_format = Some(text);
             // compiled at the end; checked here, where the line is known
-            Format::compile(text, true, &p.userlists).map(drop)
+            Format::default().compile(text, true, &p.userlists, l)
         })),
-        ("log-tag", GLOBAL | PROXY, Set(|p, w| {
-            *(if p.is_global() { &mut p.global.tag } else { &mut p.proxy().tag }) = w.text("a tag")?;
-            Ok(())
-        })),
-        ("log-format-sd", PROXY, Refused("structured data is not supported")),
+        ("log-tag", GLOBAL | PROXY, Ignored), // only in formats with a header
         ("option dontlog-normal", PROXY, Flag(DONTLOG_NORMAL, 0)),
         ("option dontlognull", PROXY, Flag(DONTLOGNULL, 0)),
         ("option httplog", PROXY, Flag(HTTPLOG, TCPLOG)),
@@ -3167,30 +2847,22 @@ mod config {
         // proxies
         ("acl", SERVES, Set(acl)),
         ("bind", SERVES, Set(bind)),
-        ("disabled", PROXY, Set(|p, _| { p.proxy().disabled = true; Ok(()) })),
-        ("enabled", PROXY, Set(|p, _| { p.proxy().disabled = false; Ok(()) })),
-        ("errorfile", PROXY, Set(|p, w| {
-            let status = w.number(200, 599)? as u16;
-            let mut reply = Reply::from_file(sys::read_file(w.need("a file")?)?)?;
-            reply.status = status;
-            p.fits(&mut reply)?;
+        ("disabled", PROXY, Set(|p, _| { p.proxy().disabled = true; Some(()) })),
+        ("enabled", PROXY, Set(|p, _| { p.proxy().disabled = false; Some(()) })),
+        ("errorfile", PROXY, Set(|p, l| {
+            let status = l.number(200, 599)? as u16;
+            let mut reply = Reply::from_file(p.file(l)?, status, l)?;
+            p.fits(&mut reply, l)?;
             p.proxy().errors.push(reply);
-            Ok(())
+            Some(())
         })),
-        ("mode", PROXY, Set(|p, w| {
-            p.proxy().http = match w.need("a mode")? {
-                b"http" => true,
-                b"tcp" => false,
-                other => return Err(bad(other, "is no mode that is supported : http or tcp")),
-            };
-            Ok(())
-        })),
-        ("monitor fail", SERVES, Set(|p, w| {
-            let condition = p.condition(w)?.ok_or_else(|| cat!("'if' or 'unless' is missing"))?;
+        ("mode", PROXY, Set(|p, l| { p.proxy().http = l.one_of("mode", "tcp http")? == 1; Some(()) })),
+        ("monitor fail", SERVES, Set(|p, l| {
+            let Some(condition) = p.condition(l)? else { return l.wrong(b"", b"'if' or 'unless' is missing") };
             p.proxy().monitor_fail.push(condition);
-            Ok(())
+            Some(())
         })),
-        ("monitor-uri", PROXY, Set(|p, w| { p.proxy().monitor_uri = Some(w.need("a URI")?); Ok(()) })),
+        ("monitor-uri", PROXY, Set(|p, l| { p.proxy().monitor_uri = Some(l.need("a URI")?); Some(()) })),
         ("option http-ignore-probes", PROXY, Flag(IGNORE_PROBES, 0)),
         ("option http-keep-alive", PROXY, Flag(0, HTTP_CLOSE)),
         ("option httpclose", PROXY, Flag(HTTP_CLOSE, 0)),
@@ -3211,129 +2883,142 @@ mod config {
           retry-on|source|stats show-modules", PROXY, Ignored),
         ("cookie|default_backend|dispatch|email-alert|force-persist|http-check|http-response|ignore-persist|\
           option transparent|server|server-template|stats admin|tcp-check|use_backend|use-fcgi-app|use-server",
-            PROXY, Refused(NO_SERVERS)),
+            PROXY, Refused(&NO_SERVERS)),
         ("capture|declare|http-request cache-use|http-request capture|http-request sc-inc-gpc0|http-request set-var|\
-          http-request track-sc0|stick|stick-table", PROXY, Refused(NO_STATE)),
-        ("compression|filter|http-after-response", PROXY, Refused("answers are sent as they are written")),
+          http-request track-sc0|stick|stick-table", PROXY, Refused(&NO_STATE)),
+        ("compression|filter|http-after-response|tcp-request|tcp-response", PROXY, Refused(&"only whole requests are seen, and answered")),
         ("errorfiles|errorloc|errorloc302|errorloc303|http-error", PROXY,
-            Refused("use 'errorfile', or 'http-request return' and 'redirect'")),
+            Refused(&"use 'errorfile', or 'http-request return' and 'redirect'")),
         ("http-request add-header|http-request del-header|http-request replace-header|http-request replace-path|\
           http-request replace-uri|http-request set-header|http-request set-method|http-request set-path|\
-          http-request set-query|http-request set-uri", PROXY, Refused("requests go nowhere, nothing would see the change")),
-        ("http-request silent-drop", PROXY, Refused("it needs TCP_REPAIR; use 'reject'")),
-        ("http-request wait-for-body", PROXY, Refused("bodies are not kept")),
-        ("id", SERVES, Refused("proxies are numbered in their order")),
-        ("option accept-invalid-http-request", PROXY, Refused("requests are parsed strictly")),
-        ("option h1-case-adjust-bogus-client|option http-use-proxy-header|option socket-stats", PROXY,
-            Refused("nothing here can do it")),
-        ("tcp-request|tcp-response", PROXY, Refused("only HTTP is inspected")),
-        ("unique-id-format|unique-id-header", PROXY, Refused("requests carry no unique id")),
+          http-request set-query|http-request set-uri", PROXY, Refused(&"requests go nowhere, nothing would see the change")),
+        ("http-request silent-drop|http-request wait-for-body|id|log-format-sd|option accept-invalid-http-request|\
+          option h1-case-adjust-bogus-client|option http-use-proxy-header|option socket-stats|rate-limit|unique-id-format|\
+          unique-id-header", PROXY, Refused(&CANNOT)),
         // rules
-        ("http-request allow", SERVES, Set(|p, w| p.rule(w, Action::Allow))),
-        ("http-request auth", SERVES, Set(|p, w| {
-            let realm = if w.take("realm") { w.text("a realm")? } else { p.proxy().name };
-            p.answer(w, Reply::challenge(realm), Action::Return)
+        ("http-request allow", SERVES, Set(|p, l| p.rule(l, Action::Allow))),
+        ("http-request auth", SERVES, Set(|p, l| {
+            let realm = if l.take(b"realm") { l.text("a realm")? } else { p.proxy().name };
+            p.rule(l, challenge(realm))
         })),
-        ("http-request deny", SERVES, Set(|p, w| { let reply = p.reply(w, 403)?; p.answer(w, reply, Action::Deny) })),
-        ("http-request redirect", SERVES, Set(|p, w| { let reply = p.redirection(w)?; p.answer(w, reply, Action::Return) })),
-        ("http-request reject", SERVES, Set(|p, w| p.rule(w, Action::Reject))),
-        ("http-request return", SERVES, Set(|p, w| { let reply = p.reply(w, 200)?; p.answer(w, reply, Action::Return) })),
-        ("http-request tarpit", SERVES, Set(|p, w| { let reply = p.reply(w, 500)?; p.answer(w, reply, Action::Tarpit) })),
-        ("http-request use-service", SERVES, Set(|p, w| match w.need("a service")? {
-            b"prometheus-exporter" => p.rule(w, Action::Metrics),
-            other => Err(bad(other, "is no service here : prometheus-exporter is")),
-        })),
-        ("redirect", SERVES, Set(|p, w| {
-            let mut reply = p.redirection(w)?;
-            reply.prepare();
-            let condition = p.condition(w)?;
-            p.proxy().redirects.push(Rule { action: Action::Return(reply), condition });
-            Ok(())
+        ("http-request deny", SERVES, Set(|p, l| { let answer = p.answer(l, 403)?; p.rule(l, Action::Deny(answer)) })),
+        ("http-request redirect", SERVES, Set(|p, l| { let answer = p.redirection(l)?; p.rule(l, Action::Return(answer)) })),
+        ("http-request reject", SERVES, Set(|p, l| p.rule(l, Action::Reject))),
+        ("http-request return", SERVES, Set(|p, l| { let answer = p.answer(l, 200)?; p.rule(l, Action::Return(answer)) })),
+        ("http-request tarpit", SERVES, Set(|p, l| { let answer = p.answer(l, 500)?; p.rule(l, Action::Tarpit(answer)) })),
+        ("http-request use-service", SERVES, Set(|p, l| { l.one_of("service", "prometheus-exporter")?; p.rule(l, Action::Metrics) })),
+        ("redirect", SERVES, Set(|p, l| {
+            let action = Action::Return(p.redirection(l)?);
+            let condition = p.condition(l)?;
+            p.proxy().redirects.push(Rule { action, condition });
+            Some(())
         })),
         // statistics: each of these words implies 'enable'
-        ("stats auth", PROXY, Set(|p, w| {
-            let word = w.need("user:password")?;
-            let (user, password) = http::split_at_byte(word, b':');
+        ("stats auth", PROXY, Set(|p, l| {
+            let (user, password) = split_at_byte(l.need("user:password")?, b':');
             p.stats().users.push((user, password));
             // the word holds a password: it is not shown
-            if user.is_empty() || !word.contains(&b':') { Err(cat!("'stats auth' needs 'user:password'")) } else { Ok(()) }
+            if user.is_empty() || password.is_empty() { l.wrong(b"", b"'stats auth' needs 'user:password'") } else { Some(()) }
         })),
-        ("stats enable", PROXY, Set(|p, _| { p.stats(); Ok(()) })),
-        ("stats hide-version", PROXY, Set(|p, _| { p.stats().hide_version = true; Ok(()) })),
+        ("stats enable", PROXY, Set(|p, _| { p.stats(); Some(()) })),
+        ("stats hide-version", PROXY, Set(|p, _| { p.stats().hide_version = true; Some(()) })),
         ("stats http-request", SERVES, Set(stats_rule)),
-        ("stats realm", PROXY, Set(|p, w| { p.stats().realm = w.text("a realm")?; Ok(()) })),
-        ("stats refresh", PROXY, Set(|p, w| { p.stats().refresh = w.time("s")?.map_or(0, |ms| ms.div_ceil(1000)); Ok(()) })),
-        ("stats scope", PROXY, Set(|p, w| { let name = w.need("a name")?; p.stats().scope.push(name); Ok(()) })),
-        ("stats show-desc", PROXY, Set(|p, w| {
-            p.stats().description = Some(if w.0.is_empty() { p.global.description } else { w.all()? });
-            Ok(())
+        ("stats realm", PROXY, Set(|p, l| { p.stats().realm = l.text("a realm")?; Some(()) })),
+        ("stats refresh", PROXY, Set(|p, l| { p.stats().refresh = l.time("s")?.div_ceil(1000); Some(()) })),
+        ("stats scope", PROXY, Set(|p, l| { let name = l.need("a name")?; p.stats().scope.push(name); Some(()) })),
+        ("stats show-desc", PROXY, Set(|p, l| {
+            p.stats().description = Some(if l.peek().is_none() { p.global.description } else { l.joined()? });
+            Some(())
         })),
-        ("stats show-legends", PROXY, Set(|p, _| { p.stats().legends = true; Ok(()) })),
-        ("stats show-node", PROXY, Set(|p, w| {
-            p.stats().node = Some(if w.0.is_empty() { p.global.node } else { w.text("a name")? });
-            Ok(())
+        ("stats show-legends", PROXY, Set(|p, _| { p.stats().legends = true; Some(()) })),
+        ("stats show-node", PROXY, Set(|p, l| {
+            p.stats().node = Some(if l.peek().is_none() { p.global.node } else { l.text("a name")? });
+            Some(())
         })),
-        ("stats uri", PROXY, Set(|p, w| { p.stats().uri = w.need("a URI")?; Ok(()) })),
+        ("stats uri", PROXY, Set(|p, l| { p.stats().uri = l.need("a URI")?; Some(()) })),
         // whole sections that are refused; their lines are passed over
-        ("backend|fcgi-app|mailers|resolvers", ANY, Refused(NO_SERVERS)),
-        ("cache|peers", ANY, Refused(NO_STATE)),
-        ("http-errors|log-forward|program|ring|crt-list", ANY, Refused("this section is not supported")),
-        (".if|.elif|.else|.endif|.notice|.warning|.alert|.diag", ANY, Refused("macros are not supported")),
+        ("backend|fcgi-app|mailers|resolvers", ANY, Refused(&NO_SERVERS)),
+        ("cache|peers", ANY, Refused(&NO_STATE)),
+        ("http-errors|log-forward|program|ring|crt-list|.if|.elif|.else|.endif|.notice|.warning|.alert|.diag", ANY, Refused(&CANNOT)),
     ];
+    const UNUSED: usize = usize::MAX;
+    const CANNOT: &str = "nothing here can do it";
+    const NO_SERVERS: &str = "there are no servers, nothing is forwarded";
+    const NO_STATE: &str = "no tables, caches, variables or captures are kept";
 
-    const SECTIONS: [&str; 5] = ["global", "defaults", "frontend", "listen", "userlist"];
-
-    fn names(keyword: &'static Keyword) -> impl Iterator<Item = &'static str> {
-        keyword.0.split('|')
+    /// The name of a keyword that a line begins with.
+    fn named(names: &'static str, words: &[Text]) -> Option<Text> {
+        split(names.as_bytes(), b'|').find(|name| {
+            let mut words = words.iter();
+            split(name, b' ').all(|part| words.next() == Some(&part))
+        })
     }
 
     /// The table as text, for `-vv` and for the README.
     pub fn support() -> Text {
-        let mut text = cat!("Sections: ", SECTIONS.join(", "), "\n");
-        type Belongs = fn(&Fate) -> bool;
-        let fates: [(&str, Belongs); 3] = [
-            ("Supported", |fate| !matches!(fate, Ignored | Refused(_) | Time(UNUSED))),
-            ("Accepted without an effect", |fate| matches!(fate, Ignored | Time(UNUSED))),
-            ("Refused", |fate| matches!(fate, Refused(_))),
-        ];
-        for (title, belongs) in fates {
-            let words: Vec<&str> = KEYWORDS.iter().filter(|word| belongs(&word.2)).flat_map(names).collect();
-            text = cat!(text, title, ": ", words.join(", "), "\n");
+        let mut text = b"Sections:".to_vec();
+        let add = |text: &mut Vec<u8>, name: Text| {
+            text.extend_from_slice(if text.ends_with(b":") { b" " } else { b", " });
+            text.extend_from_slice(name);
+        };
+        split(SECTIONS.as_bytes(), b' ').for_each(|name| add(&mut text, name));
+        for (kind, title) in ["\nSupported:", "\nAccepted without an effect:", "\nRefused:"].iter().enumerate() {
+            text.extend_from_slice(title.as_bytes());
+            for (names, _, fate) in KEYWORDS {
+                let belongs = match fate {
+                    Ignored | Time(UNUSED) => 1,
+                    Refused(_) => 2,
+                    _ => 0,
+                };
+                if kind == belongs {
+                    split(names.as_bytes(), b'|').for_each(|name| add(&mut text, name));
+                }
+            }
         }
-        let fetches: Vec<&str> = rules::FETCHES.iter().flat_map(|fetch| fetch.0.split(' ')).collect();
-        let acls: Vec<&str> = rules::PREDEFINED.iter().map(|acl| acl.0).collect();
-        cat!(text, "Fetches: ", fetches.join(", "), "\nPredefined ACLs: ", acls.join(", "), "\n")
+        for (is_alias, title) in [(false, "\nFetches:"), (true, "\nAliases:")] {
+            text.extend_from_slice(title.as_bytes());
+            for (names, ..) in rules::FETCHES {
+                let chosen = split(names.as_bytes(), b' ').filter(|name| name.starts_with(b"%") == is_alias);
+                chosen.for_each(|name| add(&mut text, name));
+            }
+        }
+        text.extend_from_slice(b"\nPredefined ACLs:");
+        split(rules::PREDEFINED, b',').for_each(|acl| add(&mut text, split_at_byte(acl, b' ').0));
+        text.push(b'\n');
+        text.leak()
     }
 
     /// Reads files one after the other into one [`Config`].
-    pub struct Parser<'r> {
-        report: &'r mut Report,
+    pub struct Parser {
+        report: Report,
         global: Global,
         /// All proxies read so far, the defaults sections among them; the last
         /// is the one being read where the section is one.
         proxies: Vec<Proxy>,
-        userlists: Vec<Userlist>,
+        userlists: Userlists,
         /// The section being read, as a bit; 0 for none or for a refused one.
         section: u8,
         refused: bool,
-        file: Text,
-        line: u32,
+        /// Where it is read: `file:line`.
+        at: Text,
     }
 
-    impl<'r> Parser<'r> {
-        pub fn new(report: &'r mut Report) -> Self {
-            let global = Global { bufsize: 16_384, maxrewrite: 1024, node: sys::node(), ..Global::default() };
-            let (proxies, userlists) = (Vec::new(), Vec::new());
-            Self { report, global, proxies, userlists, section: 0, refused: false, file: b"", line: 0 }
+    impl Parser {
+        pub fn new() -> Self {
+            let node = sys::read_file(b"/proc/sys/kernel/hostname").map_or(&b"localhost"[..], <[u8]>::trim_ascii_end);
+            let global = Global { bufsize: 16_384, maxrewrite: 1024, node, ..Global::default() };
+            let (report, proxies, userlists) = (Report::default(), Vec::new(), Vec::new());
+            Self { report, global, proxies, userlists, section: 0, refused: false, at: b"" }
         }
 
         /// An error that belongs to no line.
         pub fn fatal(&mut self, text: Text) {
-            self.report.errors.push(text);
+            self.report.add(ALERT, text);
         }
 
-        fn at(&self) -> Text {
-            cat!("parsing [", self.file, ":", itoa::Buffer::new().format(self.line), "] : ")
+        /// Says something about the line that is being read.
+        fn say(&mut self, level: &'static str, text: &[u8]) {
+            self.report.add(level, text!("parsing [{}] : {}", self.at, text));
         }
 
         fn is_global(&self) -> bool {
@@ -3342,156 +3027,166 @@ mod config {
 
         /// Reads one file. Errors go to the report, reading goes on.
         pub fn parse(&mut self, file: Text, text: Text) {
-            (self.file, self.line, self.section, self.refused) = (file, 0, 0, false);
-            if text.len() > MAX_FILE {
-                return self.fatal(bad(file, "is larger than 256 KiB"));
-            }
-            for line in text.split_inclusive(|&byte| byte == b'\n') {
-                self.line += 1;
-                let answer = match line.strip_suffix(b"\n") {
-                    None => Err(cat!("the last line has no line feed at its end, the file may be cut off")),
-                    Some(line) => {
-                        words(line.strip_suffix(b"\r").unwrap_or(line)).and_then(|words| self.statement(&words))
-                    }
+            (self.section, self.refused) = (0, false);
+            for (at, line) in text.split_inclusive(|&byte| byte == b'\n').enumerate() {
+                self.at = text!("{}:{}", file, number(at as u64 + 1));
+                let Some(line) = line.strip_suffix(b"\n") else {
+                    return self.say(ALERT, b"the last line has no line feed at its end, the file may be cut off");
                 };
-                if let Err(why) = answer
-                    && self.report.errors.len() < MAX_ERRORS
-                {
-                    self.fatal(cat!(self.at(), why));
+                match words::split(line.strip_suffix(b"\r").unwrap_or(line)) {
+                    Ok([]) => {}
+                    Ok(words) => {
+                        if let Some(why) = self.statement(words) {
+                            self.say(ALERT, why);
+                        }
+                    }
+                    Err(why) => self.say(ALERT, why.as_bytes()),
                 }
             }
         }
 
-        /// Applies one line.
-        fn statement(&mut self, words: &[Text]) -> Answer {
-            let Some(&first) = words.first() else { return Ok(()) };
-            if SECTIONS.iter().any(|name| name.as_bytes() == first) {
-                return self.open(first, &mut Words(&words[1..]));
+        /// Applies one line; gives what is wrong with it.
+        fn statement(&mut self, words: &'static [Text]) -> Option<Text> {
+            let mut line = Line::new(&words[1..]);
+            if let Some(place) = place(words[0], SECTIONS) {
+                (self.section, self.refused) = (0, true);
+                if self.open(1 << place, &mut line).is_some() {
+                    (self.section, self.refused) = (1 << place, false);
+                }
+                return line.error;
             }
-            let negated = first == b"no" && words.len() > 2 && words[1] == b"option";
-            if first == b"no" && words.get(1) == Some(&&b"log"[..]) && self.section & PROXY != 0 {
+            if self.section == DEFAULTS && !self.refused {
+                self.proxy().lines.push(words);
+            }
+            if words.starts_with(&[b"no", b"log"]) && self.section & PROXY != 0 {
                 self.proxy().targets.clear();
                 self.proxy().flags &= !LOG_GLOBAL;
-                return Ok(());
+                return None;
             }
+            let negated = words.starts_with(&[b"no", b"option"]);
             let words = &words[usize::from(negated)..];
-            let first = words[0];
-            let both = cat!(first, " ", words.get(1).unwrap_or(&&b""[..]));
-            let find = |name: &[u8], here: u8| {
-                let mut known = KEYWORDS.iter().filter(|word| word.1 & here != 0);
-                known.find(|word| names(word).any(|word| word.as_bytes() == name))
+            let find = |here: u8| {
+                KEYWORDS
+                    .iter()
+                    .filter(|keyword| keyword.1 & here != 0)
+                    .find_map(|keyword| Some((keyword, named(keyword.0, words)?)))
             };
-            let found = [(both, 2), (first, 1)].into_iter().find_map(|(name, length)| {
-                find(name, self.section).or_else(|| find(name, 0xff)).map(|word| (word, name, length))
-            });
-            let Some((keyword, name, length)) = found.filter(|found| !self.refused || found.0.1 == ANY) else {
-                return if self.refused { Ok(()) } else { Err(self.unknown(first, both)) };
+            let Some((keyword, name)) =
+                find(self.section).or_else(|| find(!0)).filter(|found| !self.refused || found.0.1 == ANY)
+            else {
+                return if self.refused { None } else { Some(self.unknown(words)) };
             };
+            line = Line::new(&words[split(name, b' ').count()..]);
             if keyword.1 & self.section == 0 && keyword.1 != ANY {
-                return Err(bad(name, "does not stand in this section"));
+                return line.wrong(name, b"does not stand in this section").or(line.error);
             }
-            let mut rest = Words(&words[length..]);
-            match &keyword.2 {
-                Set(apply) => apply(self, &mut rest)?,
+            let done = self.apply(&keyword.2, name, negated, &mut line);
+            self.refused |= keyword.1 == ANY && words[0][0] != b'.';
+            if let (Some(()), Some(word)) = (done, line.next()) {
+                return Some(text!("unexpected '{}' after '{}'", word, name));
+            }
+            line.error
+        }
+
+        fn apply(&mut self, fate: &Fate, name: Text, negated: bool, line: &mut Line) -> Option<()> {
+            match *fate {
+                Set(apply) => return apply(self, line),
                 Flag(on, off) => {
-                    let (on, off) = if negated { (*off, *on) } else { (*on, *off) };
-                    let flags = &mut self.proxy().flags;
-                    *flags = *flags & !off | on;
+                    let (on, off) = if negated { (off, on) } else { (on, off) };
+                    self.proxy().flags = self.proxy().flags & !off | on;
                 }
                 Time(place) => {
-                    let time = rest.time("ms").map_err(|why| cat!("'", name, "' : ", why))?;
-                    match *place {
-                        HARD_STOP => self.global.hard_stop = time,
-                        UNUSED => self.ignored(name),
-                        place => self.proxy().timeouts[place] = time,
+                    let time = line.time("ms")?;
+                    match self.proxy().timeouts.get_mut(place) {
+                        Some(timeout) => *timeout = time,
+                        None => self.ignored(name),
                     }
                 }
                 Ignored => {
-                    rest.0 = &[];
+                    line.rest();
                     self.ignored(name);
                 }
-                Refused(why) => {
-                    self.refused = keyword.1 == ANY && first[0] != b'.';
-                    return Err(cat!("'", name, "' is not supported : ", why));
-                }
+                Refused(why) => return line.wrong(name, text!("is not supported : {}", why)),
             }
-            rest.next().map_or(Ok(()), |word| Err(cat!("unexpected '", word, "' after '", name, "'")))
+            Some(())
         }
 
         fn ignored(&mut self, name: Text) {
-            self.report.notices.push(cat!(self.at(), "'", name, "' is accepted and has no effect here"));
+            self.say(NOTICE, text!("'{}' is accepted and has no effect here", name));
         }
 
         /// What to say of an unknown word: with the nearest known one.
-        fn unknown(&self, first: Text, both: Text) -> Text {
-            let group = cat!(first, " ");
-            let grouped = KEYWORDS.iter().flat_map(names).any(|name| name.as_bytes().starts_with(group));
-            let word = if grouped { both } else { first };
-            let mut near = (usize::MAX, "");
-            for name in KEYWORDS.iter().filter(|word| word.1 & self.section != 0).flat_map(names).chain(SECTIONS) {
-                // against an ungrouped word, only the first word of a name counts
-                let name = if grouped { name } else { name.split(' ').next().unwrap_or(name) };
-                let far = distance(word, name.as_bytes());
-                near = if far < near.0 { (far, name) } else { near };
+        fn unknown(&self, words: &[Text]) -> Text {
+            let group = text!("{} ", words[0]);
+            let begins = |names: &str| split(names.as_bytes(), b'|').any(|name| name.starts_with(group));
+            let grouped = KEYWORDS.iter().any(|keyword| begins(keyword.0));
+            let word = if grouped { words[..words.len().min(2)].join(&b' ').leak() } else { words[0] };
+            let mut near = (usize::MAX, &b""[..]);
+            for names in KEYWORDS.iter().map(|keyword| keyword.0) {
+                for name in split(names.as_bytes(), b'|') {
+                    // against an ungrouped word, only the first word of a name counts
+                    let name = if grouped { name } else { split_at_byte(name, b' ').0 };
+                    let far = distance(word, name);
+                    near = if far < near.0 { (far, name) } else { near };
+                }
             }
-            let hint = if near.0 <= 1 + word.len() / 4 { ["; did you mean '", near.1, "' ?"] } else { [""; 3] };
-            cat!("unknown keyword '", word, "'", hint.concat())
+            let hint = if near.0 <= 1 + word.len() / 4 { text!("; did you mean '{}' ?", near.1) } else { b"" };
+            text!("unknown keyword '{}'{}", word, hint)
         }
 
         /// Opens a section.
-        fn open(&mut self, section: Text, words: &mut Words) -> Answer {
-            self.refused = false;
-            let (kind, bit) = match section {
-                b"global" => {
-                    self.section = GLOBAL;
-                    return Ok(());
-                }
-                b"defaults" => (Kind::Defaults, DEFAULTS),
-                b"listen" => (Kind::Listen, LISTEN),
-                b"frontend" => (Kind::Frontend, FRONTEND),
-                _ => (Kind::Defaults, USERLIST),
+        fn open(&mut self, section: u8, line: &mut Line) -> Option<()> {
+            let is_defaults = section == DEFAULTS;
+            let name = match section {
+                GLOBAL => return Some(()),
+                DEFAULTS if matches!(line.peek(), None | Some(b"from")) => b"",
+                _ => line.need("a name")?,
             };
-            (self.section, self.refused) = (0, true);
-            let name = if bit == DEFAULTS && words.0.is_empty() { b"" } else { words.need("a name")? };
             let fine = |&byte: &u8| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte);
             if name.len() > MAX_NAME || !name.iter().all(fine) {
-                return Err(bad(name, "is no name : letters, digits and '-_.:', at most 64"));
+                return line.wrong(name, b"is no name : letters, digits and '-_.:', at most 64");
             }
-            if bit == USERLIST {
-                self.userlists.push(Userlist { name, users: Vec::new() });
-            } else {
-                let defaults = |proxy: &&Proxy| proxy.kind == Kind::Defaults;
-                let mut base = self.proxies.iter().rfind(defaults).filter(|_| kind != Kind::Defaults);
-                if words.take("from") {
-                    let wanted = words.need("the name of a defaults section")?;
-                    base = self.proxies.iter().find(|proxy| defaults(proxy) && proxy.name == wanted);
-                    base.ok_or_else(|| bad(wanted, "is no defaults section that stands before this line"))?;
-                }
-                if let Some(word) = words.next() {
-                    return Err(bad(word, "is unexpected : 'from' and a name may stand here, addresses go to 'bind'"));
-                }
-                let at = cat!(self.file, ":", itoa::Buffer::new().format(self.line));
-                let proxy = Proxy { name, kind, at, ..base.cloned().unwrap_or_default() };
-                let same =
-                    self.proxies.iter().find(|other| kind != Kind::Defaults && !defaults(other) && other.name == name);
-                let clash = same.map(|other| cat!("the name '", name, "' is taken by the proxy at [", other.at, "]"));
-                self.proxies.push(proxy);
-                if self.proxies.len() > MAX_PROXIES {
-                    return Err(cat!("there are more than 128 proxies and defaults"));
-                }
-                if let Some(why) = clash {
-                    self.fatal(cat!(self.at(), why));
+            if section == USERLIST {
+                self.userlists.push((name, Vec::new()));
+                return Some(());
+            }
+            let mut base = self.proxies.iter().rfind(|proxy| proxy.is_defaults && !is_defaults);
+            if line.take(b"from") {
+                let wanted = line.need("the name of a defaults section")?;
+                base = self.proxies.iter().find(|proxy| proxy.is_defaults && proxy.name == wanted);
+                if base.is_none() {
+                    return line.wrong(wanted, b"is no defaults section that stands before this line");
                 }
             }
-            (self.section, self.refused) = (bit, false);
-            Ok(())
+            if let Some(word) = line.next() {
+                return line.wrong(word, b"is unexpected : 'from' and a name may stand here, addresses go to 'bind'");
+            }
+            if self.proxies.len() == MAX_PROXIES {
+                return line.wrong(b"", b"there are more than 128 proxies and defaults");
+            }
+            let lines = base.map_or(Vec::new(), |base| base.lines.clone());
+            let same = self.proxies.iter().find(|other| !is_defaults && !other.is_defaults && other.name == name);
+            if let Some(other) = same {
+                let _: Option<()> =
+                    line.wrong(b"", text!("the name '{}' is taken by the proxy at [{}]", name, other.at));
+            }
+            self.proxies.push(Proxy::default());
+            let at = self.at;
+            let proxy = self.proxy();
+            (proxy.name, proxy.at, proxy.is_defaults, proxy.is_listen) = (name, at, is_defaults, section == LISTEN);
+            // what was wrong with these lines, or without effect, was said when they were read
+            let said = self.report.0.len();
+            (self.section, self.refused) = (DEFAULTS, false);
+            for words in lines {
+                self.statement(words);
+            }
+            self.report.0.truncate(said);
+            Some(())
         }
 
         /// The proxy being read. Only called where the section is one.
+        #[inline(never)]
         fn proxy(&mut self) -> &mut Proxy {
-            if self.proxies.is_empty() {
-                self.proxies.push(Proxy::default());
-            }
             let last = self.proxies.len() - 1;
             &mut self.proxies[last]
         }
@@ -3502,376 +3197,287 @@ mod config {
         }
 
         /// Completes what was read.
-        pub fn finish(mut self) -> Config {
+        pub fn finish(mut self) -> (Config, Report) {
             if self.global.bufsize < self.global.maxrewrite + 2048 {
-                self.fatal(cat!("'tune.maxrewrite' leaves less than 2048 bytes of 'tune.bufsize' for a request"));
+                self.fatal(b"'tune.maxrewrite' leaves less than 2048 bytes of 'tune.bufsize' for a request");
             }
-            self.proxies.retain(|proxy| proxy.kind != Kind::Defaults);
+            self.proxies.retain(|proxy| !proxy.is_defaults);
             for (at, proxy) in self.proxies.iter_mut().enumerate() {
                 proxy.id = at as u32 + 1;
-                proxy.finish(&self.global, &self.userlists, self.report);
+                proxy.finish(&self.global.targets, &self.userlists, &mut self.report);
             }
-            Config { global: self.global, proxies: self.proxies, userlists: self.userlists }
+            let mut standard = vec![Reply::standard(500), Reply::standard(200)];
+            for status in 400..506 {
+                standard.push(Reply::standard(status));
+            }
+            (Config { global: self.global, proxies: self.proxies, standard }, self.report)
         }
 
         // ---- rules -----------------------------------------------------------
 
         /// Compiles the condition that ends a line, if there is one.
-        fn condition(&mut self, words: &mut Words) -> Result<Option<Condition>, Text> {
-            if !matches!(words.0.first(), Some(&(b"if" | b"unless"))) {
-                return Ok(None);
+        fn condition(&mut self, line: &mut Line) -> Option<Option<Condition>> {
+            if !line.at_condition() {
+                return Some(None);
             }
             let mut acls = std::mem::take(&mut self.proxy().acls);
-            let condition = Condition::compile(std::mem::take(&mut words.0), &mut acls, &self.userlists);
+            let condition = Condition::compile(&mut acls, &self.userlists, line);
             self.proxy().acls = acls;
             condition.map(Some)
         }
 
         /// Adds an http-request rule with the condition that follows.
-        fn rule(&mut self, words: &mut Words, action: Action) -> Answer {
-            let condition = self.condition(words)?;
+        fn rule(&mut self, line: &mut Line, action: Action) -> Option<()> {
+            let condition = self.condition(line)?;
             let proxy = self.proxy();
             proxy.rules.push(Rule { action, condition });
             if proxy.rules.len().max(proxy.acls.len()) > MAX_EACH {
-                Err(cat!("more than 1024 rules or ACLs"))
-            } else {
-                Ok(())
+                return line.wrong(b"", b"more than 1024 rules or ACLs");
+            }
+            Some(())
+        }
+
+        fn file(&mut self, line: &mut Line) -> Option<Text> {
+            match sys::read_file(line.need("a file")?) {
+                Ok(text) => Some(text),
+                Err(why) => line.wrong(b"", why),
             }
         }
 
-        fn answer(&mut self, words: &mut Words, mut reply: Reply, action: fn(Reply) -> Action) -> Answer {
-            self.fits(&mut reply)?;
-            self.rule(words, action(reply))
-        }
-
         /// Prepares a reply, which has to fit into a buffer.
-        fn fits(&self, reply: &mut Reply) -> Answer {
-            let fits = reply.prepare() + HEAD_ROOM <= self.global.bufsize;
-            if fits { Ok(()) } else { Err(cat!("the answer is too large for 'tune.bufsize'")) }
+        fn fits(&self, reply: &mut Reply, line: &mut Line) -> Option<()> {
+            if reply.prepare() + HEAD_ROOM <= self.global.bufsize {
+                return Some(());
+            }
+            line.wrong(b"", b"the answer is too large for 'tune.bufsize'")
         }
 
-        fn format(&self, text: Text) -> Result<Format, Text> {
-            Format::compile(text, false, &self.userlists)
+        fn complete(&self, mut reply: Reply, line: &mut Line) -> Option<Answer> {
+            self.fits(&mut reply, line)?;
+            Some(Answer { status: reply.status, reply: Some(Box::leak(Box::new(reply))) })
         }
 
-        /// A format for a header field, which is one line.
-        fn field(&self, text: Text) -> Result<Format, Text> {
-            let breaks = text.iter().any(|byte| matches!(byte, b'\r' | b'\n' | 0));
-            if breaks { Err(cat!("a header field cannot hold a line end")) } else { self.format(text) }
+        /// Adds a header field, whose value is a format of one line.
+        fn field(&self, fields: &mut Format, name: &[u8], value: &[Text], line: &mut Line) -> Option<()> {
+            fields.text(text!("{}: ", name.to_ascii_lowercase()));
+            for part in value {
+                if part.iter().any(|byte| matches!(byte, b'\r' | b'\n')) {
+                    return line.wrong(b"", b"a header field cannot hold a line end");
+                }
+                fields.compile(part, false, &self.userlists, line)?;
+            }
+            fields.text(b"\r\n");
+            Some(())
+        }
+
+        /// Adds the text of a body, or the format that it is.
+        fn payload(&self, body: &mut Format, text: Text, is_format: bool, line: &mut Line) -> Option<()> {
+            if is_format {
+                return body.compile(text, false, &self.userlists, line);
+            }
+            body.text(text);
+            Some(())
         }
 
         /// Reads `[status N] [content-type T] [string S | ...] [hdr N F]*`.
         /// Without a payload an error's own text is taken.
-        fn reply(&mut self, words: &mut Words, status: u16) -> Result<Reply, Text> {
-            let (mut status, mut body, mut content_type, mut whole) = (status, None, None, None);
-            let mut fields = Vec::new();
-            while let Some(&word) = words.0.first()
-                && !matches!(word, b"if" | b"unless")
-            {
-                words.next();
-                match word {
-                    b"status" | b"deny_status" => status = words.number(200, 599)? as u16,
-                    b"content-type" => content_type = Some(self.field(words.need("a type")?)?),
-                    b"string" => body = Some(Format::literal(words.need("a text")?)),
-                    b"file" => body = Some(Format::literal(sys::read_file(words.need("a file")?)?)),
-                    b"lf-string" => body = Some(self.format(words.need("a format")?)?),
-                    b"lf-file" => body = Some(self.format(sys::read_file(words.need("a file")?)?)?),
-                    b"errorfile" => whole = Some(Reply::from_file(sys::read_file(words.need("a file")?)?)?),
-                    b"hdr" => {
-                        let name = words.need("a header name")?;
-                        if name.is_empty() || !name.iter().all(|&byte| http::is_token(byte)) {
-                            return Err(bad(name, "is no header name"));
-                        }
-                        fields.push((cat!(name.to_ascii_lowercase()), self.field(words.need("a header value")?)?));
+        fn answer(&mut self, line: &mut Line, status: u16) -> Option<Answer> {
+            const WORDS: &str = "string lf-string file lf-file status deny_status content-type errorfile hdr";
+            let (mut status, mut content_type, mut whole) = (status, None, None);
+            let (mut has_body, mut has_fields) = (false, false);
+            let [mut body, mut fields] = [Format::default(), Format::default()];
+            while let Some(word) = line.argument() {
+                let Some(at) = place(word, WORDS) else { return line.wrong(word, b"is unexpected here") };
+                has_body |= at < 4;
+                match at {
+                    0 | 1 => {
+                        let text = line.need("a text")?;
+                        self.payload(&mut body, text, at == 1, line)?;
                     }
-                    _ => return Err(bad(word, "is unexpected here")),
+                    2 | 3 => {
+                        let text = self.file(line)?;
+                        self.payload(&mut body, text, at == 3, line)?;
+                    }
+                    4 | 5 => status = line.number(200, 599)? as u16,
+                    6 => content_type = Some(line.need("a type")?),
+                    7 => whole = Some(Reply::from_file(self.file(line)?, 0, line)?),
+                    _ => {
+                        let name = line.need("a header name")?;
+                        if name.is_empty() || !name.iter().all(|&byte| http::is_token(byte)) {
+                            return line.wrong(name, b"is no header name");
+                        }
+                        let value = line.need("a header value")?;
+                        has_fields = true;
+                        self.field(&mut fields, name, &[value], line)?;
+                    }
                 }
             }
-            if content_type.is_some() && body.is_none() {
-                return Err(cat!("'content-type' needs a payload"));
+            if content_type.is_some() && !has_body {
+                return line.wrong(b"", b"'content-type' needs a payload");
             }
-            let own = |reply: &&Reply| reply.status == status;
-            let mut reply = match (whole, body) {
-                (Some(whole), _) => whole,
-                (None, Some(body)) => Reply::new(status, body),
-                // a return without payload is empty, an error has its own text
-                (None, None) if status < 400 => Reply::new(status, Format::default()),
-                (None, None) => {
-                    self.proxy().errors.iter().rfind(own).cloned().unwrap_or_else(|| Reply::standard(status))
-                }
+            let mut reply = match whole {
+                Some(whole) => whole,
+                // an error has its own text, which may be configured
+                None if !has_body && status >= 400 && !has_fields => return Some(Answer { status, reply: None }),
+                None if !has_body && status >= 400 => Reply::standard(status),
+                None => Reply::new(status),
             };
-            reply.after.extend(content_type.map(|content_type| (&b"content-type"[..], content_type)));
-            reply.before.append(&mut fields);
-            Ok(reply)
+            if has_body {
+                reply.body = body;
+            }
+            if let Some(content_type) = content_type {
+                self.field(&mut reply.after, b"content-type", &[content_type], line)?;
+            }
+            reply.before.append(fields);
+            self.complete(reply, line)
         }
 
         /// Reads `location|prefix|scheme U [code N] [set-cookie C] [clear-cookie C] [drop-query]`.
-        fn redirection(&mut self, words: &mut Words) -> Result<Reply, Text> {
-            let (mut status, mut cookie, mut target) = (302, None, None);
-            let mut path: Text = b"pathq";
-            while let Some(&word) = words.0.first()
-                && !matches!(word, b"if" | b"unless")
-            {
-                words.next();
-                match word {
-                    b"drop-query" => path = b"path",
-                    b"location" | b"prefix" | b"scheme" => target = Some((word, words.need("a URL")?)),
-                    b"code" => status = words.number(301, 308)? as u16,
-                    b"set-cookie" => cookie = Some(cat!(words.need("a cookie")?, "; path=/;")),
-                    b"clear-cookie" => cookie = Some(cat!(words.need("a cookie")?, "; path=/; Max-Age=0;")),
-                    _ => return Err(bad(word, "is unexpected in a redirect")),
+        fn redirection(&mut self, line: &mut Line) -> Option<Answer> {
+            const CODES: &str = "301 302 303 307 308";
+            const WORDS: &str = "location prefix scheme code set-cookie clear-cookie drop-query";
+            let (mut code, mut cookie, mut kind) = (1, None, 0);
+            let (mut path, mut target): (Text, _) = (b"%[pathq]", None);
+            while let Some(word) = line.argument() {
+                match place(word, WORDS) {
+                    Some(at @ 0..3) => (kind, target) = (at, Some(line.need("a URL")?)),
+                    Some(3) => code = line.one_of("code", CODES)?,
+                    Some(4) => cookie = Some(text!("set-cookie: {}; path=/;\r\n", line.need("a cookie")?)),
+                    Some(5) => cookie = Some(text!("set-cookie: {}; path=/; Max-Age=0;\r\n", line.need("a cookie")?)),
+                    Some(_) => path = b"%[path]",
+                    None => return line.wrong(word, b"is unexpected in a redirect"),
                 }
             }
-            if !matches!(status, 301 | 302 | 303 | 307 | 308) {
-                return Err(cat!("the code of a redirect is 301, 302, 303, 307 or 308"));
-            }
-            let location = match target.ok_or_else(|| cat!("'location', 'prefix' or 'scheme' is missing"))? {
-                (b"location", value) => self.field(value)?,
-                (b"prefix", b"/") => Format::default().then(path)?,
-                (b"prefix", value) => self.field(value)?.then(path)?,
-                (_, value) => self.field(cat!(value, "://"))?.then(b"hdr(host)")?.then(path)?,
+            let location: &[Text] = match (kind, target) {
+                (_, None) => return line.wrong(b"", b"'location', 'prefix' or 'scheme' is missing"),
+                (0, Some(value)) => &[value],
+                (1, Some(b"/")) => &[path],
+                (1, Some(value)) => &[value, path],
+                (_, Some(value)) => &[value, b"://%[hdr(host)]", path],
             };
-            Ok(Reply::redirect(status, location, cookie))
+            let status = [301, 302, 303, 307, 308][code];
+            let mut reply = Reply::new(status);
+            self.field(&mut reply.after, b"location", location, line)?;
+            if status == 302 {
+                reply.after.text(b"cache-control: no-cache\r\n");
+            }
+            reply.after.text(cookie.unwrap_or(b""));
+            self.complete(reply, line)
         }
+    }
+
+    fn challenge(realm: Text) -> Action {
+        Action::Return(Answer { status: 401, reply: Some(Box::leak(Box::new(Reply::challenge(realm)))) })
     }
 
     /// `stats http-request allow|deny|auth [realm R] [if|unless ...]`
-    fn stats_rule(parser: &mut Parser, words: &mut Words) -> Answer {
-        let action = match words.need("an action")? {
-            b"allow" => Action::Allow,
-            b"deny" => Action::Deny(Reply::standard(403)),
-            b"auth" if words.take("realm") => Action::Return(Reply::challenge(words.text("a realm")?)),
-            b"auth" => Action::Return(Reply::challenge(parser.stats().realm)),
-            other => return Err(bad(other, "is no action of the statistics : allow, deny or auth")),
+    fn stats_rule(parser: &mut Parser, line: &mut Line) -> Option<()> {
+        let action = match line.one_of("action", "allow deny auth")? {
+            0 => Action::Allow,
+            1 => Action::Deny(Answer { status: 403, reply: None }),
+            _ if line.take(b"realm") => challenge(line.text("a realm")?),
+            _ => challenge(parser.stats().realm),
         };
-        let condition = parser.condition(words)?;
+        let condition = parser.condition(line)?;
         parser.stats().rules.push(Rule { action, condition });
-        Ok(())
+        Some(())
     }
 
     /// `user` of `global` names an account, that of a `userlist` a person.
-    fn user(parser: &mut Parser, words: &mut Words) -> Answer {
-        let name = words.need("a name")?;
+    fn user(parser: &mut Parser, line: &mut Line) -> Option<()> {
+        let name = line.need("a name")?;
         if parser.is_global() {
             parser.ignored(b"user");
-            return Ok(());
+            return Some(());
         }
-        match words.need("'insecure-password'")? {
-            b"insecure-password" => {
-                let password = words.need("a password")?;
-                parser.userlists.iter_mut().next_back().into_iter().for_each(|list| list.users.push((name, password)));
-                words.0 = &[];
-                Ok(())
-            }
-            _ => Err(cat!("only 'insecure-password' is supported : hashed passwords need crypt(3)")),
+        if !line.take(b"insecure-password") {
+            return line.wrong(b"", b"only 'insecure-password' is supported : hashed passwords need crypt(3)");
         }
+        let password = line.need("a password")?;
+        line.rest(); // groups
+        parser.userlists.last_mut()?.1.push((name, password));
+        Some(())
     }
 
-    fn acl(parser: &mut Parser, words: &mut Words) -> Answer {
-        let name = words.need("a name")?;
-        let test = rules::Test::compile(std::mem::take(&mut words.0), &parser.userlists)?;
-        let acls = &mut parser.proxy().acls;
-        match acls.iter_mut().find(|acl| acl.name == name) {
-            Some(acl) => acl.tests.push(test),
-            None => acls.push(Acl { name, tests: vec![test] }),
-        }
-        Ok(())
+    fn acl(parser: &mut Parser, line: &mut Line) -> Option<()> {
+        let name = line.need("a name")?;
+        let test = rules::Test::compile(line.rest(), &parser.userlists, line)?;
+        parser.proxy().acls.push(Acl { name, test });
+        Some(())
     }
 
-    /// `log global`, or `log stdout|stderr|fd@N format raw|short facility [level]`.
-    fn log(parser: &mut Parser, words: &mut Words) -> Answer {
+    /// `log global`, or `log stdout|stderr format raw facility [level]`.
+    fn log(parser: &mut Parser, line: &mut Line) -> Option<()> {
         const FACILITIES: &str = "kern user mail daemon auth syslog lpr news uucp cron auth2 ftp ntp audit alert cron2 \
                                   local0 local1 local2 local3 local4 local5 local6 local7";
         const LEVELS: &str = "emerg alert crit err warning notice info debug";
-        if !parser.is_global() && words.take("global") {
+        /// The level of requests.
+        const INFO: usize = 6;
+        if !parser.is_global() && line.take(b"global") {
             parser.proxy().flags |= LOG_GLOBAL;
-            return Ok(());
+            return Some(());
         }
-        let descriptor = match words.need("a target")? {
-            b"stdout" => 1,
-            b"stderr" => 2,
-            word => {
-                let digits = word.strip_prefix(b"fd@").and_then(|digits| number(digits, 0, 1023));
-                digits.ok_or_else(|| bad(word, "is no log target that is supported : stdout, stderr or fd@N"))? as i32
-            }
-        };
-        let format = if words.take("format") { words.need("a format")? } else { b"raw" };
-        if !matches!(format, b"raw" | b"short") {
-            return Err(bad(format, "is no log format that is supported : raw or short"));
+        let descriptor = line.one_of("log target", "stdout stderr")? as i32 + 1;
+        if line.take(b"format") {
+            line.one_of("log format", "raw")?;
         }
-        let place = |word: Text, names: &str| names.split(' ').position(|name| name.as_bytes() == word);
-        let facility = words.need("a facility")?;
-        let facility = place(facility, FACILITIES).ok_or_else(|| bad(facility, "is no log facility"))?;
-        let mut level = 7;
-        for at in 0..2 {
-            if let Some(word) = words.next() {
-                let found = place(word, LEVELS).ok_or_else(|| bad(word, "is no log level"))?;
-                level = if at == 0 { found } else { level };
-            }
-        }
-        let target =
-            Target { descriptor, priority: (format == b"short").then_some(facility as u8 * 8 + 6), wanted: level >= 6 };
+        line.one_of("log facility", FACILITIES)?;
+        let level = if line.peek().is_some() { line.one_of("log level", LEVELS)? } else { INFO };
         let targets = if parser.is_global() { &mut parser.global.targets } else { &mut parser.proxy().targets };
-        targets.push(target);
-        Ok(())
+        targets.extend((level >= INFO).then_some(descriptor));
+        Some(())
     }
 
-    fn bind(parser: &mut Parser, words: &mut Words) -> Answer {
-        const ALONE: &str = "tfo defer-accept v4v6";
-        const VALUED: &str = "name id backlog nice process thread shards tcp-ut mss";
-        const TLS: &str = "ssl crt crt-list ca-file alpn npn verify";
-        let addresses = words.need("an address and a port")?;
-        for address in addresses.split(|&byte| byte == b',') {
-            bind_address(address, &mut parser.proxy().binds)?;
+    fn bind(parser: &mut Parser, line: &mut Line) -> Option<()> {
+        for address in split(line.need("an address and a port")?, b',') {
+            bind_address(address, &mut parser.proxy().binds, line)?;
         }
-        while let Some(option) = words.next() {
-            let among = |names: &str| names.split(' ').any(|name| name.as_bytes() == option);
-            if among(VALUED) || option == b"proto" && words.0.first() == Some(&&b"h1"[..]) {
-                words.need("a value")?;
-            } else if among(TLS) {
-                return Err(bad(option, "of 'bind' is not supported : there is no TLS"));
-            } else if !among(ALONE) {
-                return Err(bad(option, "is no option of 'bind' that is supported"));
+        while let Some(option) = line.next() {
+            match place(option, "ssl crt crt-list tfo defer-accept v4v6 name id backlog nice process thread shards") {
+                Some(0..3) => return line.wrong(option, b"of 'bind' is not supported : there is no TLS"),
+                Some(3..6) => {}
+                Some(_) => drop(line.need("a value")?),
+                None => return line.wrong(option, b"is no option of 'bind' that is supported"),
             }
         }
-        if parser.proxy().binds.len() > MAX_EACH { Err(cat!("there are more than 1024 addresses")) } else { Ok(()) }
+        if parser.proxy().binds.len() > MAX_EACH {
+            return line.wrong(b"", b"there are more than 1024 addresses");
+        }
+        Some(())
     }
 
     /// One address: `*:80`, `:80`, `1.2.3.4:80-82`, `[::1]:80`, `:::80`,
-    /// `ipv4@`, `ipv6@`, `fd@3`.
-    fn bind_address(text: Text, binds: &mut Vec<Bind>) -> Answer {
-        if let Some(digits) = text.strip_prefix(b"fd@") {
-            let descriptor = number(digits, 3, 1 << 20).ok_or_else(|| bad(text, "is no descriptor"))?;
-            binds.push(Bind::Descriptor(descriptor as i32));
-            return Ok(());
-        }
+    /// `ipv4@`, `ipv6@`.
+    fn bind_address(text: Text, binds: &mut Vec<Bind>, line: &mut Line) -> Option<()> {
         let v6 = text.starts_with(b"ipv6@");
         let rest = text.strip_prefix(b"ipv6@").or(text.strip_prefix(b"ipv4@")).unwrap_or(text);
-        let colon =
-            rest.iter().rposition(|&byte| byte == b':').filter(|&at| at + 1 < rest.len() && !rest.ends_with(b"]"));
-        let (host, ports) = rest.split_at(colon.ok_or_else(|| bad(text, "has no port"))?);
+        let Some(colon) =
+            rest.iter().rposition(|&byte| byte == b':').filter(|&at| at + 1 < rest.len() && !rest.ends_with(b"]"))
+        else {
+            return line.wrong(text, b"has no port");
+        };
+        let (host, ports) = rest.split_at(colon);
         let bare = host.strip_prefix(b"[").and_then(|host| host.strip_suffix(b"]")).unwrap_or(host);
         let ip = match bare {
-            b"" | b"*" if v6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
-            b"" | b"*" => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-            b"localhost" => IpAddr::V4(Ipv4Addr::LOCALHOST),
-            _ => rules::parse_ip(bare).ok_or_else(|| bad(host, "is no address"))?,
+            b"" | b"*" if v6 => Some(IpAddr::V6(Ipv6Addr::UNSPECIFIED)),
+            b"" | b"*" => Some(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
+            b"localhost" => Some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+            _ => rules::parse_ip(bare),
         };
-        let (low, high) = http::split_at_byte(&ports[1..], b'-');
-        let port = |text: Text| number(text, 1, 65_535).ok_or_else(|| bad(text, "is no port : from 1 to 65535"));
-        let low = port(low)?;
-        let high = if ports.contains(&b'-') { port(high)? } else { low };
-        if high < low || high - low >= MAX_EACH as u64 {
-            return Err(bad(ports, "is no range of at most 1024 ports"));
-        }
-        binds.extend((low..=high).map(|port| {
-            let shown = cat!(host, ":", itoa::Buffer::new().format(port));
-            Bind::Address(SocketAddr::new(ip, port as u16), shown)
-        }));
-        Ok(())
-    }
-
-    // ---- words and values --------------------------------------------------
-
-    /// Splits one line into words: quotes, escapes, variables, comments.
-    fn words(line: Text) -> Result<Vec<Text>, Text> {
-        if line.len() > MAX_LINE || line.contains(&0) {
-            return Err(cat!("the line is longer than 2048 bytes, or holds a NUL"));
-        }
-        let mut words: Vec<Text> = Vec::new();
-        let mut word: Vec<u8> = Vec::new();
-        let (mut quote, mut begun) = (0, false);
-        let mut rest = line;
-        loop {
-            let byte = rest.first().copied().unwrap_or(b'#');
-            if quote == 0 && matches!(byte, b' ' | b'\t' | b'#') {
-                if begun {
-                    words.push(cat!(std::mem::take(&mut word)));
-                }
-                begun = false;
-                if byte == b'#' {
-                    break;
-                }
-            } else if rest.is_empty() {
-                return Err(cat!("a quote is not closed"));
-            } else {
-                begun = true;
-                let used = match byte {
-                    b'"' | b'\'' if quote == 0 => {
-                        quote = byte;
-                        0
-                    }
-                    _ if byte == quote => {
-                        quote = 0;
-                        0
-                    }
-                    b'\\' if quote != b'\'' => escape(&rest[1..], &mut word)?,
-                    b'$' if quote == b'"' => variable(&rest[1..], &mut word)?,
-                    _ => {
-                        word.push(byte);
-                        0
-                    }
-                };
-                rest = &rest[used..];
-            }
-            rest = &rest[1..];
-        }
-        if words.len() > MAX_WORDS { Err(cat!("the line has more than 64 words")) } else { Ok(words) }
-    }
-
-    /// Adds what a backslash and the bytes behind it stand for; how many of
-    /// these were used.
-    fn escape(rest: &[u8], word: &mut Vec<u8>) -> Result<usize, Text> {
-        let (byte, used) = match rest {
-            [byte @ (b' ' | b'#' | b'\\' | b'\'' | b'"' | b'$'), ..] => (*byte, 1),
-            [b'n', ..] => (b'\n', 1),
-            [b'r', ..] => (b'\r', 1),
-            [b't', ..] => (b'\t', 1),
-            [b'x', high, low, ..] => {
-                let digit = |byte: &u8| {
-                    char::from(*byte).to_digit(16).ok_or_else(|| cat!("'\\x' needs two hexadecimal digits"))
-                };
-                ((digit(high)? * 16 + digit(low)?) as u8, 3)
-            }
-            _ => (b'\\', 0),
+        let Some(ip) = ip else { return line.wrong(host, b"is no address") };
+        let (low, high) = split_at_byte(&ports[1..], b'-');
+        let high = if ports.contains(&b'-') { high } else { low };
+        let [Some(first), Some(last)] = [low, high].map(|text| decimal(text, 1, 65_535)) else {
+            return line.wrong(&ports[1..], b"is no port, or range of ports, from 1 to 65535");
         };
-        word.push(byte);
-        Ok(used)
-    }
-
-    /// Adds what `${NAME}`, `${NAME-default}` or `$NAME` behind its `$` stands for.
-    fn variable(rest: Text, word: &mut Vec<u8>) -> Result<usize, Text> {
-        let in_name = |&&byte: &&u8| byte.is_ascii_alphanumeric() || byte == b'_';
-        let (name, default, used) = match rest.strip_prefix(b"{") {
-            Some(inside) => {
-                let end = inside.iter().position(|&byte| byte == b'}').ok_or_else(|| cat!("'${' without its '}'"))?;
-                let (name, default) = http::split_at_byte(&inside[..end], b'-');
-                (name, default, end + 2)
-            }
-            None => {
-                let length = rest.iter().take_while(in_name).count();
-                (&rest[..length], &b""[..], length)
-            }
-        };
-        if name.is_empty() || name.iter().filter(in_name).count() < name.len() {
-            return Err(cat!("'$' is followed by no name of a variable"));
+        if last < first || last - first >= MAX_EACH as u64 {
+            return line.wrong(ports, b"is no range of at most 1024 ports");
         }
-        word.extend_from_slice(sys::variable(name).unwrap_or(default));
-        Ok(used)
-    }
-
-    /// A decimal number within bounds.
-    pub fn number(text: &[u8], least: u64, most: u64) -> Option<u64> {
-        let digit = |sum: u64, byte: &u8| {
-            let digit = byte.is_ascii_digit().then(|| u64::from(byte - b'0'))?;
-            sum.checked_mul(10)?.checked_add(digit)
-        };
-        let number = text.iter().try_fold(0, digit).filter(|_| !text.is_empty())?;
-        (least..=most).contains(&number).then_some(number)
-    }
-
-    fn shown(text: Text) -> Result<Text, Text> {
-        if text.len() <= MAX_SHOWN { Ok(text) } else { Err(bad(text, "is longer than 200 bytes")) }
+        for port in first..=last {
+            let shown = text!("{}:{}", host, number(port));
+            binds.push(Bind { address: SocketAddr::new(ip, port as u16), shown });
+        }
+        Some(())
     }
 
     /// Edits that make one word another (Levenshtein).
@@ -3890,11 +3496,13 @@ mod config {
 }
 
 /// Conditions, fetches, format strings and replies: compiled once at start,
-/// evaluated on every request without allocating. Calls http, out and, to read
-/// a file of patterns, sys.
+/// evaluated on every request without allocating. Calls words to read them,
+/// http, and, to read a file of patterns, sys.
 mod rules {
     use crate::http::{self, Request};
-    use crate::out::{Out, Text};
+    use crate::out::{Out, Text, decimal, number, place, split, split_at_byte};
+    use crate::sys;
+    use crate::words::Line;
     use std::net::{IpAddr, SocketAddr};
 
     /// Longest `user:password` of a request, decoded, in bytes.
@@ -3904,16 +3512,23 @@ mod rules {
     #[derive(Clone, Copy, Default)]
     pub struct Wall {
         pub seconds: u64,
-        pub millis: u32,
+        pub millis: u64,
+    }
+
+    /// Where a request comes from, where it went to, and when.
+    pub struct Origin {
+        pub peer: SocketAddr,
+        pub local: SocketAddr,
+        pub started: Wall,
     }
 
     /// What became of a request: for logs and for format strings.
     #[derive(Clone, Copy, Default)]
     pub struct Outcome {
         /// -1 where nothing was answered.
-        pub status: i32,
-        pub bytes_in: u64,
-        pub bytes_out: u64,
+        pub status: i64,
+        pub bytes_in: i64,
+        pub bytes_out: i64,
         /// Termination state, such as `LR--`.
         pub flags: &'static str,
         /// What stands for the server: `<NOSRV>`, `<STATS>`, `<PROMEX>`.
@@ -3929,24 +3544,18 @@ mod rules {
     pub struct Scene<'a> {
         /// None for what could not be parsed.
         pub request: Option<&'a Request<'a, 'a>>,
-        pub frontend: Text,
-        pub peer: SocketAddr,
-        pub local: SocketAddr,
-        pub started: Wall,
+        pub origin: &'a Origin,
         pub outcome: Outcome,
-        /// Connections of the process and of this frontend.
-        pub connections: (u64, u64),
-        /// Requests that this process has seen.
-        pub requests: u64,
-        pub userlists: &'a [Userlist],
+        pub frontend: Text,
         pub node: Text,
+        /// Connections of the process and of this frontend, and requests that
+        /// this process has seen.
+        pub counts: [u64; 3],
     }
 
     /// A `userlist` section with its clear-text passwords.
-    pub struct Userlist {
-        pub name: Text,
-        pub users: Vec<(Text, Text)>,
-    }
+    pub type Users = Vec<(Text, Text)>;
+    pub type Userlists = Vec<(Text, Users)>;
 
     // ---- fetches -----------------------------------------------------------
 
@@ -3955,121 +3564,165 @@ mod rules {
         Int(i64),
         Ip(IpAddr),
         Text(&'a [u8]),
+        /// With milliseconds, or with the time zone.
+        Date(Wall, bool),
     }
-    use Sample::{Bool, Int, Ip};
+    use Sample::{Bool, Date, Int, Ip};
 
     /// Shows each sample to a visitor until it says true; tells whether it did.
     type See<'s, 'a> = &'s mut dyn FnMut(Sample<'a>) -> bool;
-    type Samples = for<'s, 'a> fn(&Scene<'a>, Text, See<'s, 'a>) -> bool;
+    type Samples = for<'s, 'a> fn(&Scene<'a>, &Argument, See<'s, 'a>) -> bool;
 
-    /// A fetch and its argument.
+    /// What stands between the braces of a fetch.
     #[derive(Clone, Copy)]
-    pub struct Fetch {
-        samples: Samples,
-        argument: Text,
+    pub struct Argument {
+        text: Text,
+        users: &'static [(Text, Text)],
     }
 
-    /// Names of a fetch, how it is matched where nothing else is said, whether
-    /// it needs an argument, whether HAProxy has ACL suffixes (`_beg`...) for
-    /// it, and the fetch itself.
-    pub type FetchLine = (&'static str, How, bool, bool, Samples);
+    /// What a fetch yields, by which its patterns are read.
+    #[derive(Clone, Copy, PartialEq, Eq)]
+    pub enum Yields {
+        Bool,
+        Int,
+        Ip,
+        Text,
+        /// Text that takes the suffixes `_beg`, `_end`, `_sub`, `_dir`.
+        Suffixed,
+        /// The same, of an argument.
+        Named,
+        /// A userlist, which is the argument.
+        Userlist,
+        /// Only an alias of a format string.
+        Alias,
+    }
+    use Yields::{Alias, Named, Suffixed, Userlist};
 
+    /// Names of a fetch, and behind `%` its aliases in a format string; what
+    /// it yields; and the fetch itself.
     #[rustfmt::skip]
-    pub const FETCHES: &[FetchLine] = &[
-        ("always_false ssl_fc", How::Bool, false, false, |_, _, see| see(Bool(false))),
-        ("always_true", How::Bool, false, false, |_, _, see| see(Bool(true))),
-        ("dst", How::Ip, false, false, |scene, _, see| see(Ip(scene.local.ip().to_canonical()))),
-        ("dst_port", How::Int, false, false, |scene, _, see| see(Int(scene.local.port().into()))),
-        ("fe_name", How::Exact, false, false, |scene, _, see| see(Sample::Text(scene.frontend))),
-        ("hdr req.hdr", How::Exact, true, true, |scene, name, see| {
-            scene.request.is_some_and(|r| r.fields(name).flat_map(http::list).any(|value| see(Sample::Text(value))))
+    pub const FETCHES: &[(&str, Yields, Samples)] = &[
+        ("always_false ssl_fc", Yields::Bool, |_, _, see| see(Bool(false))),
+        ("always_true", Yields::Bool, |_, _, see| see(Bool(true))),
+        ("dst %fi", Yields::Ip, |s, _, see| see(Ip(s.origin.local.ip()))),
+        ("dst_port %fp", Yields::Int, |s, _, see| see(Int(s.origin.local.port().into()))),
+        ("fe_name %b %f %ft", Yields::Text, |s, _, see| see(Sample::Text(s.frontend))),
+        ("hdr req.hdr", Named, |s, name, see| {
+            s.request.is_some_and(|r| r.fields(name.text).flat_map(http::list).any(|value| see(Sample::Text(value))))
         }),
-        ("hdr_cnt req.hdr_cnt", How::Int, true, false, |scene, name, see| {
-            see(Int(scene.request.map_or(0, |r| r.fields(name).flat_map(http::list).count() as i64)))
+        ("http_auth", Userlist, |s, list, see| see(Bool(s.request.is_some_and(|r| authenticated(r, list.users))))),
+        ("method %HM", Yields::Text, |s, _, see| part(s, see, |r| r.method)),
+        ("path %HP %HPO", Suffixed, |s, _, see| part(s, see, Request::path)),
+        ("pathq", Yields::Text, |s, _, see| part(s, see, Request::local)),
+        ("query", Yields::Text, |s, _, see| part(s, see, Request::query)),
+        ("req.ver req_ver", Yields::Text, |s, _, see| part(s, see, |r| &r.version[5..])),
+        ("src %ci", Yields::Ip, |s, _, see| see(Ip(s.origin.peer.ip()))),
+        ("src_port %cp", Yields::Int, |s, _, see| see(Int(s.origin.peer.port().into()))),
+        ("url %HU", Suffixed, |s, _, see| part(s, see, |r| r.target)),
+        ("url_param urlp", Named, |s, name, see| {
+            s.request.is_some_and(|r| split(r.query(), b'&').any(|pair| {
+                let (key, value) = split_at_byte(pair, b'=');
+                key == name.text && see(Sample::Text(value))
+            }))
         }),
-        ("http_auth", How::Bool, true, false, |scene, name, see| {
-            let list = scene.userlists.iter().find(|list| list.name == name);
-            see(Bool(list.zip(scene.request).is_some_and(|(list, request)| authenticated(request, &list.users))))
-        }),
-        ("method", How::Exact, false, false, |scene, _, see| part(scene, see, |r| r.method)),
-        ("path", How::Exact, false, true, |scene, _, see| part(scene, see, |r| r.path())),
-        ("pathq", How::Exact, false, false, |scene, _, see| part(scene, see, |r| r.local())),
-        ("query", How::Exact, false, false, |scene, _, see| part(scene, see, |r| r.query())),
-        ("req.ver req_ver", How::Exact, false, false, |scene, _, see| part(scene, see, |r| &r.version[5..])),
-        ("src", How::Ip, false, false, |scene, _, see| see(Ip(scene.peer.ip().to_canonical()))),
-        ("src_port", How::Int, false, false, |scene, _, see| see(Int(scene.peer.port().into()))),
-        ("url", How::Exact, false, true, |scene, _, see| part(scene, see, |r| r.target)),
-        ("url_param urlp", How::Exact, true, true, |scene, name, see| {
-            let Some(request) = scene.request else { return false };
-            request.query().split(|&byte| byte == b'&').any(|pair| {
-                let (key, value) = http::split_at_byte(pair, b'=');
-                key == name && see(Sample::Text(value))
-            })
-        }),
+        ("%B", Alias, |s, _, see| see(Int(s.outcome.bytes_out))),
+        ("%CC %CS", Alias, |_, _, see| see(Sample::Text(b"-"))),
+        ("%H", Alias, |s, _, see| see(Sample::Text(s.node))),
+        ("%HQ", Alias, |s, _, see| part(s, see, |r| &r.local()[r.path().len()..])),
+        ("%HV", Alias, |s, _, see| part(s, see, |r| r.version)),
+        ("%ST", Alias, |s, _, see| see(Int(s.outcome.status))),
+        ("%T %Tl %trg %trl", Alias, |s, _, see| see(Date(s.origin.started, false))),
+        ("%TR %Tq", Alias, |s, _, see| see(Int(s.outcome.request_ms))),
+        ("%Ta %Tt", Alias, |s, _, see| see(Int(s.outcome.total_ms))),
+        ("%Tc %Tr %Tw", Alias, |s, _, see| see(Int(s.outcome.server_ms))),
+        ("%Th %Ti %bc %bq %rc %sc %sq", Alias, |_, _, see| see(Int(0))),
+        ("%Ts", Alias, |s, _, see| see(Int(s.origin.started.seconds as i64))),
+        ("%U", Alias, |s, _, see| see(Int(s.outcome.bytes_in))),
+        ("%ac", Alias, |s, _, see| see(Int(s.counts[0] as i64))),
+        ("%fc", Alias, |s, _, see| see(Int(s.counts[1] as i64))),
+        ("%hr %hs", Alias, |_, _, see| see(Sample::Text(b""))),
+        ("%pid", Alias, |_, _, see| see(Int(sys::pid() as i64))),
+        ("%r", Alias, |s, _, see| part(s, see, |r| r.line)),
+        ("%rt", Alias, |s, _, see| see(Int(s.counts[2] as i64))),
+        ("%s", Alias, |s, _, see| see(Sample::Text(s.outcome.server.as_bytes()))),
+        ("%t %tr", Alias, |s, _, see| see(Date(s.origin.started, true))),
+        ("%ts", Alias, |s, _, see| see(Sample::Text(&s.outcome.flags.as_bytes()[..2]))),
+        ("%tsc", Alias, |s, _, see| see(Sample::Text(s.outcome.flags.as_bytes()))),
     ];
 
     /// ACLs that are there without being declared.
-    pub const PREDEFINED: &[(&str, &str)] = &[
-        ("FALSE", "always_false"),
-        ("TRUE", "always_true"),
-        ("HTTP_1.0", "req_ver 1.0"),
-        ("HTTP_1.1", "req_ver 1.1"),
-        ("LOCALHOST", "src 127.0.0.1/8 ::1"),
-        ("METH_CONNECT", "method CONNECT"),
-        ("METH_DELETE", "method DELETE"),
-        ("METH_GET", "method GET HEAD"),
-        ("METH_HEAD", "method HEAD"),
-        ("METH_OPTIONS", "method OPTIONS"),
-        ("METH_POST", "method POST"),
-        ("METH_PUT", "method PUT"),
-        ("METH_TRACE", "method TRACE"),
-    ];
+    pub const PREDEFINED: Text = b"FALSE always_false,TRUE always_true,HTTP_1.0 req_ver 1.0,HTTP_1.1 req_ver 1.1,\
+        LOCALHOST src 127.0.0.1/8 ::1,METH_CONNECT method CONNECT,METH_DELETE method DELETE,METH_GET method GET HEAD,\
+        METH_HEAD method HEAD,METH_OPTIONS method OPTIONS,METH_POST method POST,METH_PUT method PUT,\
+        METH_TRACE method TRACE";
 
     fn part<'s, 'a>(scene: &Scene<'a>, see: See<'s, 'a>, of: fn(&'a Request<'a, 'a>) -> &'a [u8]) -> bool {
         scene.request.is_some_and(|request| see(Sample::Text(of(request))))
     }
 
+    /// A fetch and its argument.
+    #[derive(Clone, Copy)]
+    struct Fetch {
+        samples: Samples,
+        argument: Argument,
+        yields: Yields,
+    }
+
     impl Fetch {
-        /// Compiles `name`, `name(argument)` or `name_suffix(argument)`; gives
-        /// how it is matched too, and whether a suffix said so.
-        fn compile(word: Text, lists: &[Userlist]) -> Result<(Self, How, bool), Text> {
-            let (name, rest) = http::split_at_byte(word, b'(');
-            let argument = rest.strip_suffix(b")").unwrap_or(b"");
-            if name.len() < word.len() && !rest.ends_with(b")") || argument.contains(&b',') {
-                return Err(bad(word, "is not supported : one argument in '()', and no converters"));
+        /// Compiles `name`, `name(argument)` or, in a condition,
+        /// `name_suffix(argument)`; gives how it is matched too.
+        fn compile(word: Text, alias: bool, lists: &Userlists, line: &mut Line) -> Option<(Self, How)> {
+            let (name, rest) = split_at_byte(word, b'(');
+            let text = rest.strip_suffix(b")").unwrap_or(b"");
+            if name.len() < word.len() && text.is_empty() || word.contains(&b',') {
+                return line.wrong(word, b"is not supported : a fetch with one argument in '()', and no converters");
             }
-            let named = |line: &&FetchLine, name: &[u8]| line.0.split(' ').any(|word| word.as_bytes() == name);
-            let (line, how) = match FETCHES.iter().find(|line| named(line, name)) {
-                Some(line) => (line, None),
-                None => {
-                    let cut = name.iter().rposition(|&byte| byte == b'_').unwrap_or(0);
-                    let line = FETCHES.iter().find(|line| line.3 && named(line, &name[..cut]));
-                    let how = How::named(&name[name.len().min(cut + 1)..]);
-                    (line.filter(|_| how.is_some()).ok_or_else(|| bad(name, "is an unknown fetch or match"))?, how)
-                }
+            let find = |name: &[u8]| FETCHES.iter().find(|fetch| place(name, fetch.0).is_some());
+            let mut how = How::Exact;
+            let mut found = find(name);
+            if found.is_none()
+                && let Some(cut) = name.iter().rposition(|&byte| byte == b'_')
+                && let Some(named) = How::named(&name[cut + 1..])
+            {
+                how = named;
+                found = find(&name[..cut]).filter(|fetch| matches!(fetch.1, Suffixed | Named));
+            }
+            let Some(&(_, yields, samples)) = found.filter(|_| name.starts_with(b"%") == alias) else {
+                return line.wrong(
+                    name,
+                    if alias { b"is not supported in a format string" } else { b"is an unknown fetch or match" },
+                );
             };
-            if line.2 == argument.is_empty() {
-                return Err(bad(word, if line.2 { "needs an argument in '()'" } else { "takes no argument" }));
+            if matches!(yields, Named | Userlist) == text.is_empty() {
+                return line.wrong(word, b"has an argument too many, or lacks one in '()'");
             }
-            if name == b"http_auth" && !lists.iter().any(|list| list.name == argument) {
-                return Err(bad(argument, "is no userlist that stands before this line"));
+            let list = lists.iter().find(|list| list.0 == text);
+            if yields == Userlist && list.is_none() {
+                return line.wrong(text, b"is no userlist that stands before this line");
             }
-            Ok((Self { samples: line.4, argument }, how.unwrap_or(line.1), how.is_some()))
+            let users = list.map_or(&[][..], |list| list.1.clone().leak());
+            Some((Self { samples, argument: Argument { text, users }, yields }, how))
         }
 
-        /// Writes the sample; of several, the last, as HAProxy does.
-        fn write(&self, scene: &Scene, out: &mut Out) {
+        /// Writes the sample; of several, the last, as HAProxy does. An alias
+        /// shows what a client sent escaped.
+        fn write(&self, alias: bool, scene: &Scene, out: &mut Out) {
             let mark = out.len();
-            (self.samples)(scene, self.argument, &mut |sample| {
+            let mut none = alias;
+            (self.samples)(scene, &self.argument, &mut |sample| {
+                none = false;
                 out.truncate(mark);
                 match sample {
-                    Bool(value) => drop(out.num(u8::from(value))),
+                    Bool(value) => drop(out.num(value.into())),
                     Int(value) => drop(out.num(value)),
-                    Ip(ip) => address(ip, out),
+                    Ip(ip) => address(ip.to_canonical(), out),
+                    Date(wall, millis) => date(wall, millis, out),
+                    Sample::Text(text) if alias => escape(text, out),
                     Sample::Text(text) => drop(out.put(text)),
                 }
                 false
             });
+            out.put(if none { "<BADREQ>" } else { "" });
         }
     }
 
@@ -4077,9 +3730,9 @@ mod rules {
     /// (RFC 7617). Every password is compared in full: time tells nothing.
     pub fn authenticated(request: &Request, users: &[(Text, Text)]) -> bool {
         let mut buffer = [0; MAX_CREDENTIALS];
-        let (scheme, code) = http::split_at_byte(request.fields(b"authorization").next().unwrap_or(b""), b' ');
+        let (scheme, code) = split_at_byte(request.fields(b"authorization").next().unwrap_or(b""), b' ');
         let Some(credentials) = base64(code.trim_ascii(), &mut buffer) else { return false };
-        let (user, password) = http::split_at_byte(credentials, b':');
+        let (user, password) = split_at_byte(credentials, b':');
         let same = |one: &(Text, Text)| same_secret(one.0, user) & same_secret(one.1, password);
         scheme.eq_ignore_ascii_case(b"basic") && users.iter().fold(false, |found, one| found | same(one))
     }
@@ -4116,11 +3769,11 @@ mod rules {
     }
 
     /// An IP address as text (RFC 5952), without the formatting code of std.
-    pub fn address(ip: IpAddr, out: &mut Out) {
-        match ip.to_canonical() {
+    fn address(ip: IpAddr, out: &mut Out) {
+        match ip {
             IpAddr::V4(v4) => {
                 for (at, octet) in v4.octets().into_iter().enumerate() {
-                    out.put(if at == 0 { "" } else { "." }).num(octet);
+                    out.put(if at == 0 { "" } else { "." }).num(octet.into());
                 }
             }
             IpAddr::V6(v6) => {
@@ -4140,457 +3793,10 @@ mod rules {
         }
     }
 
-    // ---- matches and conditions --------------------------------------------
-
-    #[derive(Clone, Copy, PartialEq, Eq)]
-    pub enum How {
-        Exact,
-        Begins,
-        Ends,
-        Contains,
-        /// A whole part between slashes.
-        Directory,
-        /// A whole part between dots, slashes, `?` and `:`.
-        Domain,
-        Length,
-        Int,
-        Ip,
-        Found,
-        Bool,
-    }
-
-    impl How {
-        fn named(name: &[u8]) -> Option<Self> {
-            Some(match name {
-                b"str" => Self::Exact,
-                b"beg" => Self::Begins,
-                b"end" => Self::Ends,
-                b"sub" => Self::Contains,
-                b"dir" => Self::Directory,
-                b"dom" => Self::Domain,
-                b"len" => Self::Length,
-                b"int" => Self::Int,
-                b"ip" => Self::Ip,
-                b"found" => Self::Found,
-                b"bool" => Self::Bool,
-                _ => return None,
-            })
-        }
-
-        fn delimits(self, byte: u8) -> bool {
-            matches!(byte, b'/' | b'?') || self == Self::Domain && matches!(byte, b'.' | b':')
-        }
-    }
-
-    #[derive(Clone, Copy)]
-    enum Pattern {
-        Text(Text),
-        Range(i64, i64),
-        Net(IpAddr, u8),
-    }
-
-    /// One line of an ACL: a fetch and what to compare it with.
-    #[derive(Clone)]
-    pub struct Test {
-        fetch: Fetch,
-        how: How,
-        fold_case: bool,
-        patterns: Vec<Pattern>,
-    }
-
-    /// A named ACL, or an anonymous one between braces, whose name is empty.
-    #[derive(Clone)]
-    pub struct Acl {
-        pub name: Text,
-        pub tests: Vec<Test>,
-    }
-
-    /// `if` or `unless`, alternatives of terms that hold together.
-    #[derive(Clone)]
-    pub struct Condition {
-        unless: bool,
-        /// Each term: negated, and which ACL.
-        any: Vec<Vec<(bool, usize)>>,
-    }
-
-    impl Test {
-        /// Compiles `fetch [-i] [-m how] [-f file] [--] pattern...`.
-        pub fn compile(words: &[Text], lists: &[Userlist]) -> Result<Self, Text> {
-            let (&first, mut rest) = words.split_first().ok_or_else(|| cat!("a fetch is missing"))?;
-            let (fetch, how, _) = Fetch::compile(first, lists)?;
-            let mut test = Self { fetch, how, fold_case: false, patterns: Vec::new() };
-            while let [flag @ [b'-', ..], after @ ..] = rest {
-                rest = after;
-                match (*flag, after) {
-                    (b"-i", _) => test.fold_case = true,
-                    (b"--", _) => break,
-                    (b"-m", [how, after @ ..]) => {
-                        test.how = How::named(how).ok_or_else(|| bad(how, "is no match that is supported"))?;
-                        rest = after;
-                    }
-                    (b"-f", [file, after @ ..]) => {
-                        let text = crate::sys::read_file(file)?;
-                        let lines = text.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii);
-                        for line in lines.filter(|line| !line.is_empty() && line[0] != b'#') {
-                            test.add(line, b"eq")?;
-                        }
-                        rest = after;
-                    }
-                    _ => return Err(bad(flag, "is no flag of an ACL that is supported")),
-                }
-            }
-            let mut operator: Text = b"eq";
-            for word in rest {
-                match *word {
-                    b"eq" | b"ge" | b"gt" | b"le" | b"lt" if matches!(test.how, How::Int | How::Length) => {
-                        operator = word
-                    }
-                    _ => test.add(word, operator)?,
-                }
-            }
-            if test.patterns.is_empty() && !matches!(test.how, How::Found | How::Bool) {
-                return Err(bad(first, "has no pattern to match"));
-            }
-            Ok(test)
-        }
-
-        fn add(&mut self, text: Text, operator: Text) -> Result<(), Text> {
-            let pattern = match self.how {
-                How::Int | How::Length => range(text, operator),
-                How::Ip => network(text),
-                How::Bool | How::Found => None,
-                How::Directory | How::Domain => {
-                    let inner = |&byte: &u8| !self.how.delimits(byte);
-                    let start = text.iter().position(inner).unwrap_or(text.len());
-                    let end = text.iter().rposition(inner).map_or(start, |at| at + 1);
-                    Some(Pattern::Text(&text[start..end]))
-                }
-                _ => Some(Pattern::Text(text)),
-            };
-            self.patterns.push(pattern.ok_or_else(|| bad(text, "is no pattern for this match"))?);
-            Ok(())
-        }
-
-        fn holds(&self, scene: &Scene) -> bool {
-            (self.fetch.samples)(scene, self.fetch.argument, &mut |sample| match (self.how, sample) {
-                (How::Found, _) => true,
-                (How::Bool, Bool(value)) => value,
-                (How::Bool, Int(value)) => value != 0,
-                (How::Bool, Sample::Text(text)) => integer(text).is_some_and(|value| value != 0),
-                (_, Int(value)) => self.any(|pattern| in_range(pattern, value)),
-                (_, Ip(ip)) => self.any(|pattern| in_network(pattern, ip)),
-                (How::Int, Sample::Text(text)) => integer(text).is_some_and(|value| self.any(|p| in_range(p, value))),
-                (How::Length, Sample::Text(text)) => self.any(|pattern| in_range(pattern, text.len() as i64)),
-                (How::Ip, Sample::Text(text)) => parse_ip(text).is_some_and(|ip| self.any(|p| in_network(p, ip))),
-                (_, Sample::Text(text)) => self.any(|pattern| self.text_matches(text, pattern)),
-                (_, Bool(_)) => false,
-            })
-        }
-
-        fn any(&self, matches: impl FnMut(&Pattern) -> bool) -> bool {
-            self.patterns.iter().any(matches)
-        }
-
-        fn text_matches(&self, text: &[u8], pattern: &Pattern) -> bool {
-            let Pattern::Text(pattern) = *pattern else { return false };
-            let same = |part: &[u8]| if self.fold_case { part.eq_ignore_ascii_case(pattern) } else { part == pattern };
-            let length = pattern.len();
-            if text.len() < length {
-                return false;
-            }
-            match self.how {
-                How::Exact => same(text),
-                How::Begins => same(&text[..length]),
-                How::Ends => same(&text[text.len() - length..]),
-                How::Contains => length == 0 || text.windows(length).any(same),
-                _ => (0..=text.len() - length).any(|at| {
-                    same(&text[at..at + length])
-                        && (at == 0 || self.how.delimits(text[at - 1]))
-                        && text.get(at + length).is_none_or(|&byte| self.how.delimits(byte))
-                }),
-            }
-        }
-    }
-
-    /// `5`, `1:5`, or an operator and a number.
-    fn range(text: &[u8], operator: Text) -> Option<Pattern> {
-        let (low, high) = http::split_at_byte(text, b':');
-        let low = integer(low)?;
-        let high = if text.contains(&b':') { integer(high)? } else { low };
-        Some(match operator {
-            b"ge" => Pattern::Range(low, i64::MAX),
-            b"gt" => Pattern::Range(low.saturating_add(1), i64::MAX),
-            b"le" => Pattern::Range(i64::MIN, high),
-            b"lt" => Pattern::Range(i64::MIN, high.saturating_sub(1)),
-            _ => Pattern::Range(low, high),
-        })
-    }
-
-    fn in_range(pattern: &Pattern, value: i64) -> bool {
-        matches!(pattern, Pattern::Range(low, high) if (*low..=*high).contains(&value))
-    }
-
-    /// `address`, `address/bits`, or `address/mask` for IPv4.
-    fn network(text: &[u8]) -> Option<Pattern> {
-        let (address, bits) = http::split_at_byte(text, b'/');
-        let ip = parse_ip(address)?;
-        let most = if ip.is_ipv4() { 32 } else { 128 };
-        let bits = match (bits, parse_ip(bits)) {
-            (b"", _) => most,
-            (_, Some(IpAddr::V4(mask))) => u32::from(mask).leading_ones().into(),
-            (digits, _) => integer(digits)?,
-        };
-        (0..=most).contains(&bits).then_some(Pattern::Net(ip, bits as u8))
-    }
-
-    fn in_network(pattern: &Pattern, ip: IpAddr) -> bool {
-        let Pattern::Net(net, bits) = *pattern else { return false };
-        let (net, ip, width) = match (net, ip) {
-            (IpAddr::V4(net), IpAddr::V4(ip)) => (u32::from(net).into(), u32::from(ip).into(), 32),
-            (IpAddr::V6(net), IpAddr::V6(ip)) => (u128::from(net), u128::from(ip), 128),
-            _ => return false,
-        };
-        (net ^ ip).checked_shr(width - u32::from(bits)).is_none_or(|differ| differ == 0)
-    }
-
-    fn integer(text: &[u8]) -> Option<i64> {
-        std::str::from_utf8(text).ok()?.parse().ok()
-    }
-
-    pub fn parse_ip(text: &[u8]) -> Option<IpAddr> {
-        std::str::from_utf8(text).ok()?.parse().ok()
-    }
-
-    /// A message about one word.
-    pub fn bad(word: &[u8], what: &str) -> Text {
-        cat!("'", word, "' ", what)
-    }
-
-    impl Condition {
-        /// Compiles `if|unless term...`; anonymous ACLs are added to `acls`.
-        pub fn compile(words: &[Text], acls: &mut Vec<Acl>, lists: &[Userlist]) -> Result<Self, Text> {
-            let (mut any, mut all) = (Vec::new(), Vec::new());
-            let mut negate = false;
-            let mut rest = &words[1..];
-            while let Some((word, after)) = rest.split_first() {
-                rest = after;
-                let bangs = word.iter().take_while(|&&byte| byte == b'!').count();
-                negate ^= bangs % 2 == 1;
-                let acl = match &word[bangs..] {
-                    b"" => continue,
-                    b"or" | b"||" if !all.is_empty() => {
-                        any.push(std::mem::take(&mut all));
-                        continue;
-                    }
-                    b"{" => {
-                        let end =
-                            rest.iter().position(|word| *word == b"}").ok_or_else(|| cat!("'{' without its '}'"))?;
-                        acls.push(Acl { name: b"", tests: vec![Test::compile(&rest[..end], lists)?] });
-                        rest = &rest[end + 1..];
-                        acls.len() - 1
-                    }
-                    name => find_acl(name, acls, lists)?,
-                };
-                all.push((negate, acl));
-                negate = false;
-            }
-            if negate || all.is_empty() {
-                return Err(bad(words[0], "is followed by no complete condition"));
-            }
-            any.push(all);
-            Ok(Self { unless: words[0] == b"unless", any })
-        }
-
-        pub fn holds(&self, acls: &[Acl], scene: &Scene) -> bool {
-            let term = |(negate, acl): &(bool, usize)| acls[*acl].tests.iter().any(|test| test.holds(scene)) != *negate;
-            self.any.iter().any(|all| all.iter().all(term)) != self.unless
-        }
-    }
-
-    fn find_acl(name: Text, acls: &mut Vec<Acl>, lists: &[Userlist]) -> Result<usize, Text> {
-        if let Some(at) = acls.iter().position(|acl| acl.name == name) {
-            return Ok(at);
-        }
-        let line =
-            PREDEFINED.iter().find(|line| line.0.as_bytes() == name).ok_or_else(|| bad(name, "is no such ACL"))?;
-        let words: Vec<Text> = line.1.split(' ').map(str::as_bytes).collect();
-        acls.push(Acl { name, tests: vec![Test::compile(&words, lists)?] });
-        Ok(acls.len() - 1)
-    }
-
-    // ---- format strings ----------------------------------------------------
-
-    type Field = fn(&Scene, &mut Out);
-
-    /// Aliases of a format string that mean something here.
-    #[rustfmt::skip]
-    const FIELDS: &[(&str, Field)] = &[
-        ("B", |scene, out| { out.num(scene.outcome.bytes_out); }),
-        ("CC CS", |_, out| { out.put("-"); }),
-        ("H", |scene, out| { out.put(scene.node); }),
-        ("HM", |scene, out| escape(scene, |request| request.method, out)),
-        ("HP HPO", |scene, out| escape(scene, |request| request.path(), out)),
-        ("HQ", |scene, out| {
-            if scene.request.is_some_and(|request| !request.query().is_empty()) {
-                out.put("?");
-                escape(scene, |request| request.query(), out);
-            }
-        }),
-        ("HU", |scene, out| escape(scene, |request| request.target, out)),
-        ("HV", |scene, out| escape(scene, |request| request.version, out)),
-        ("ST", |scene, out| { out.num(scene.outcome.status); }),
-        ("T Tl trg trl", |scene, out| date(scene.started, false, out)),
-        ("TR Tq", |scene, out| { out.num(scene.outcome.request_ms); }),
-        ("Ta Tt", |scene, out| { out.num(scene.outcome.total_ms); }),
-        ("Tc Tr Tw", |scene, out| { out.num(scene.outcome.server_ms); }),
-        ("Th Ti bc bq rc sc sq", |_, out| { out.put("0"); }),
-        ("Ts", |scene, out| { out.num(scene.started.seconds); }),
-        ("U", |scene, out| { out.num(scene.outcome.bytes_in); }),
-        ("ac", |scene, out| { out.num(scene.connections.0); }),
-        ("b f ft", |scene, out| { out.put(scene.frontend); }),
-        ("ci", |scene, out| address(scene.peer.ip(), out)),
-        ("cp", |scene, out| { out.num(scene.peer.port()); }),
-        ("fc", |scene, out| { out.num(scene.connections.1); }),
-        ("fi", |scene, out| address(scene.local.ip(), out)),
-        ("fp", |scene, out| { out.num(scene.local.port()); }),
-        ("hr hs", |_, _| {}),
-        ("ms", |scene, out| { out.padded(scene.started.millis, 3); }),
-        ("pid", |_, out| { out.num(std::process::id()); }),
-        ("r", |scene, out| escape(scene, |request| request.line, out)),
-        ("rt", |scene, out| { out.num(scene.requests); }),
-        ("s", |scene, out| { out.put(scene.outcome.server); }),
-        ("t tr", |scene, out| date(scene.started, true, out)),
-        ("ts", |scene, out| { out.put(&scene.outcome.flags[..2]); }),
-        ("tsc", |scene, out| { out.put(scene.outcome.flags); }),
-    ];
-
-    /// `option httplog`, in its own language.
-    pub const HTTPLOG: Text =
-        b"%ci:%cp [%tr] %ft %b/%s %TR/%Tw/%Tc/%Tr/%Ta %ST %B %CC %CS %tsc %ac/%fc/%bc/%sc/%rc %sq/%bq %{+Q}r";
-    /// `option tcplog`.
-    pub const TCPLOG: Text = b"%ci:%cp [%t] %ft %b/%s %Tw/%Tc/%Tt %B %ts %ac/%fc/%bc/%sc/%rc %sq/%bq";
-    /// What is logged without either option, once for each connection.
-    pub const CONNECTION_LOG: Text = b"Connect from %ci:%cp to %fi:%fp (%f/HTTP)";
-
-    #[derive(Clone, Copy)]
-    enum Piece {
-        Literal(Text),
-        /// Blanks of a log format: one, never two in a row.
-        Blank,
-        Field(Field, bool),
-        Fetch(Fetch, bool),
-    }
-
-    /// A compiled format string.
-    #[derive(Clone, Default)]
-    pub struct Format(Vec<Piece>);
-
-    impl Format {
-        /// A format that is the text itself.
-        pub fn literal(text: Text) -> Self {
-            Self(vec![Piece::Literal(text)])
-        }
-
-        /// Adds what a fetch yields.
-        pub fn then(mut self, fetch: Text) -> Result<Self, Text> {
-            self.0.push(Piece::Fetch(Fetch::compile(fetch, &[])?.0, false));
-            Ok(self)
-        }
-
-        /// Compiles a format string; `log` merges blanks, as log-format does.
-        pub fn compile(text: Text, log: bool, lists: &[Userlist]) -> Result<Self, Text> {
-            let mut pieces = Vec::new();
-            let mut quote_all = false;
-            let mut rest = text;
-            while !rest.is_empty() {
-                let plain = rest.iter().take_while(|&&byte| byte != b'%' && (byte != b' ' || !log)).count();
-                if plain > 0 {
-                    pieces.push(Piece::Literal(&rest[..plain]));
-                    rest = &rest[plain..];
-                } else if rest[0] == b' ' {
-                    pieces.push(Piece::Blank);
-                    rest = rest.trim_ascii_start();
-                } else if let Some(after) = rest.strip_prefix(b"%%") {
-                    pieces.push(Piece::Literal(b"%"));
-                    rest = after;
-                } else {
-                    rest = Self::alias(&rest[1..], &mut quote_all, &mut pieces, lists)?;
-                }
-            }
-            Ok(Self(pieces))
-        }
-
-        /// Compiles what follows a `%`: `[fetch]` or an alias, flags before it.
-        fn alias(
-            mut rest: Text,
-            quote_all: &mut bool,
-            pieces: &mut Vec<Piece>,
-            lists: &[Userlist],
-        ) -> Result<Text, Text> {
-            let mut quote = *quote_all;
-            if let Some(flags) = rest.strip_prefix(b"{") {
-                let (flags, after) = http::split_at_byte(flags, b'}');
-                quote = match flags {
-                    b"+Q" => true,
-                    b"-Q" => false,
-                    _ => return Err(bad(flags, "is no flag of a format string that is supported : +Q or -Q")),
-                };
-                rest = after;
-            }
-            if let Some(expression) = rest.strip_prefix(b"[") {
-                let end =
-                    expression.iter().position(|&byte| byte == b']').ok_or_else(|| cat!("'%[' without its ']'"))?;
-                let (fetch, _, suffix) = Fetch::compile(&expression[..end], lists)?;
-                if suffix {
-                    return Err(bad(&expression[..end], "is an unknown fetch"));
-                }
-                pieces.push(Piece::Fetch(fetch, quote));
-                return Ok(&expression[end + 1..]);
-            }
-            let (name, after) = rest.split_at(rest.iter().take_while(|byte| byte.is_ascii_alphabetic()).count());
-            if name == b"o" {
-                *quote_all = quote;
-                return Ok(after);
-            }
-            let found = FIELDS.iter().find(|field| field.0.split(' ').any(|word| word.as_bytes() == name));
-            let field = found.ok_or_else(|| cat!("'%", name, "' is not supported in a format string"))?;
-            pieces.push(Piece::Field(field.1, quote));
-            Ok(after)
-        }
-
-        /// The text, where nothing in it depends on a request.
-        fn fixed(&self) -> Option<Text> {
-            let texts = self.0.iter().map(|piece| match piece {
-                Piece::Literal(text) => Some(*text),
-                _ => None,
-            });
-            texts.collect::<Option<Vec<Text>>>().map(|texts| crate::out::join(&texts))
-        }
-
-        pub fn write(&self, scene: &Scene, out: &mut Out) {
-            let mut blank = true;
-            for piece in &self.0 {
-                let mark = out.len();
-                let quoted = matches!(piece, Piece::Field(_, true) | Piece::Fetch(_, true));
-                out.put(if quoted { "\"" } else { "" });
-                match piece {
-                    Piece::Literal(text) => drop(out.put(text)),
-                    Piece::Blank => drop(out.put(if blank { "" } else { " " })),
-                    Piece::Field(field, _) => field(scene, out),
-                    Piece::Fetch(fetch, _) => fetch.write(scene, out),
-                }
-                out.put(if quoted { "\"" } else { "" });
-                if out.len() > mark {
-                    blank = matches!(piece, Piece::Blank);
-                }
-            }
-        }
-    }
-
     /// Text of a client in a log: a quote, a control character or a byte
     /// beyond ASCII is written as `#` and two hexadecimal digits.
-    fn escape(scene: &Scene, of: for<'a> fn(&'a Request<'a, 'a>) -> &'a [u8], out: &mut Out) {
-        for &byte in scene.request.map_or(&b"<BADREQ>"[..], of) {
+    fn escape(text: &[u8], out: &mut Out) {
+        for &byte in text {
             if byte.is_ascii_graphic() && !b"\"#{|}".contains(&byte) || byte == b' ' {
                 out.put([byte]);
             } else {
@@ -4603,26 +3809,433 @@ mod rules {
     /// `23/Nov/2026:11:34:17.942`, or with ` +0000` in place of the
     /// milliseconds; always in UTC.
     fn date(wall: Wall, millis: bool, out: &mut Out) {
-        let (days, second) = (wall.seconds / 86_400, (wall.seconds % 86_400) as u32);
+        let (days, second) = (wall.seconds / 86_400, wall.seconds % 86_400);
         // eras of 400 years that begin on the 1st of March, so that the leap
         // day is a year's last
         let (era, day) = ((days + 719_468) / 146_097, (days + 719_468) % 146_097);
         let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
         let day = day - (365 * year + year / 4 - year / 100);
         let month = (5 * day + 2) / 153;
-        out.padded((day - (153 * month + 2) / 5 + 1) as u32, 2);
+        out.padded(day - (153 * month + 2) / 5 + 1, 2);
         let months = b"/Mar/Apr/May/Jun/Jul/Aug/Sep/Oct/Nov/Dec/Jan/Feb/";
         out.put(&months[month as usize * 4..month as usize * 4 + 5]);
-        out.num(era * 400 + year + u64::from(month >= 10));
+        out.num((era * 400 + year + u64::from(month >= 10)) as i64);
         for part in [second / 3600, second / 60 % 60, second % 60] {
-            out.put(":");
-            out.padded(part, 2);
+            out.put(":").padded(part, 2);
         }
+        out.put(if millis { "." } else { " +0000" });
         if millis {
-            out.put(".");
             out.padded(wall.millis, 3);
-        } else {
-            out.put(" +0000");
+        }
+    }
+
+    // ---- matches and conditions --------------------------------------------
+
+    #[derive(Clone, Copy, PartialEq, Eq)]
+    enum How {
+        Exact,
+        Begins,
+        Ends,
+        Contains,
+        /// A whole part between slashes or question marks.
+        Directory,
+        Found,
+    }
+
+    impl How {
+        fn named(name: &[u8]) -> Option<Self> {
+            const ALL: [How; 6] = [How::Exact, How::Begins, How::Ends, How::Contains, How::Directory, How::Found];
+            place(name, "str beg end sub dir found").map(|at| ALL[at])
+        }
+    }
+
+    #[derive(Clone, Copy)]
+    enum Pattern {
+        Text(Text),
+        Net(IpAddr, u8),
+    }
+
+    /// One line of an ACL: a fetch and what to compare it with.
+    pub struct Test {
+        fetch: Fetch,
+        how: How,
+        fold_case: bool,
+        patterns: Vec<Pattern>,
+    }
+
+    /// A line of a named ACL, or an anonymous one between braces, which has no
+    /// name. Lines of one name are alternatives.
+    pub struct Acl {
+        pub name: Text,
+        pub test: &'static Test,
+    }
+
+    /// `if` or `unless`, and what holds: alternatives of terms that hold
+    /// together.
+    pub struct Condition {
+        unless: bool,
+        /// Each term: the first of an alternative, negated, and which ACL.
+        terms: Vec<(bool, bool, usize)>,
+    }
+
+    impl Test {
+        /// Compiles `fetch [-i] [-m how] [-f file] [--] pattern...`.
+        pub fn compile(words: &[Text], lists: &Userlists, line: &mut Line) -> Option<&'static Self> {
+            let Some((&first, rest)) = words.split_first() else { return line.wrong(b"", b"a fetch is missing") };
+            let (fetch, how) = Fetch::compile(first, false, lists, line)?;
+            let mut test = Self { fetch, how, fold_case: false, patterns: Vec::new() };
+            let mut rest = rest.iter();
+            let mut flags = true;
+            while let Some(&word) = rest.next() {
+                match word {
+                    b"-i" if flags => test.fold_case = true,
+                    b"--" if flags => flags = false,
+                    b"-m" if flags => match rest.next().and_then(|how| How::named(how)) {
+                        Some(how) => test.how = how,
+                        None => return line.wrong(word, b"needs a match : str, beg, end, sub, dir or found"),
+                    },
+                    b"-f" if flags => match sys::read_file(rest.next().unwrap_or(&&b""[..])) {
+                        Ok(text) => {
+                            let lines = split(text, b'\n').map(<[u8]>::trim_ascii);
+                            for pattern in lines.filter(|text| !text.is_empty() && text[0] != b'#') {
+                                test.add(pattern, line)?;
+                            }
+                        }
+                        Err(why) => return line.wrong(b"", why),
+                    },
+                    [b'-', ..] if flags => return line.wrong(word, b"is no flag of an ACL that is supported"),
+                    _ => {
+                        flags = false;
+                        test.add(word, line)?;
+                    }
+                }
+            }
+            let alone = test.how == How::Found || matches!(fetch.yields, Yields::Bool | Userlist);
+            if test.patterns.is_empty() && !alone {
+                return line.wrong(first, b"has no pattern to match");
+            }
+            Some(Box::leak(Box::new(test)))
+        }
+
+        fn add(&mut self, text: Text, line: &mut Line) -> Option<()> {
+            let pattern = match self.fetch.yields {
+                _ if self.how == How::Found => None,
+                Yields::Bool | Userlist | Alias => None,
+                Yields::Int => text.iter().all(u8::is_ascii_digit).then_some(Pattern::Text(text)),
+                Yields::Ip => network(text),
+                _ if self.how == How::Directory => {
+                    let text = text.strip_prefix(b"/").unwrap_or(text);
+                    Some(Pattern::Text(text.strip_suffix(b"/").unwrap_or(text)))
+                }
+                _ => Some(Pattern::Text(text)),
+            };
+            match pattern {
+                Some(pattern) => self.patterns.push(pattern),
+                None => return line.wrong(text, b"is no pattern for this match"),
+            }
+            Some(())
+        }
+
+        fn holds(&self, scene: &Scene) -> bool {
+            (self.fetch.samples)(scene, &self.fetch.argument, &mut |sample| match sample {
+                _ if self.how == How::Found => true,
+                Bool(value) => value,
+                Ip(ip) => self.patterns.iter().any(|pattern| in_network(pattern, ip.to_canonical())),
+                Int(value) => self.matches(itoa::Buffer::new().format(value).as_bytes()),
+                Sample::Text(text) => self.matches(text),
+                Date(..) => false,
+            })
+        }
+
+        fn matches(&self, text: &[u8]) -> bool {
+            let same = |part: &[u8], pattern: &[u8]| match self.fold_case {
+                true => part.eq_ignore_ascii_case(pattern),
+                false => part == pattern,
+            };
+            self.patterns.iter().any(|pattern| {
+                let Pattern::Text(pattern) = *pattern else { return false };
+                let Some(spare) = text.len().checked_sub(pattern.len()) else { return false };
+                match self.how {
+                    How::Exact | How::Found => same(text, pattern),
+                    How::Begins => same(&text[..pattern.len()], pattern),
+                    How::Ends => same(&text[spare..], pattern),
+                    How::Contains => (0..=spare).any(|at| same(&text[at..at + pattern.len()], pattern)),
+                    How::Directory => (0..=spare).any(|at| {
+                        let ends = |byte: Option<&u8>| matches!(byte, None | Some(b'/' | b'?'));
+                        let behind = at + pattern.len();
+                        same(&text[at..behind], pattern) && ends(text[..at].last()) && ends(text.get(behind))
+                    }),
+                }
+            })
+        }
+    }
+
+    /// `address`, `address/bits`, or `address/mask` for IPv4.
+    fn network(text: &[u8]) -> Option<Pattern> {
+        let (address, bits) = split_at_byte(text, b'/');
+        let ip = parse_ip(address)?;
+        let most = if ip.is_ipv4() { 32 } else { 128 };
+        let bits = match (bits, parse_ip(bits)) {
+            (b"", _) => most,
+            (_, Some(IpAddr::V4(mask))) => u32::from(mask).leading_ones().into(),
+            (digits, _) => decimal(digits, 0, most)?,
+        };
+        Some(Pattern::Net(ip, bits as u8))
+    }
+
+    fn in_network(pattern: &Pattern, ip: IpAddr) -> bool {
+        let (differ, width, bits) = match (*pattern, ip) {
+            (Pattern::Net(IpAddr::V4(net), bits), IpAddr::V4(ip)) => {
+                (u128::from(u32::from(net) ^ u32::from(ip)), 32, bits)
+            }
+            (Pattern::Net(IpAddr::V6(net), bits), IpAddr::V6(ip)) => (u128::from(net) ^ u128::from(ip), 128, bits),
+            _ => return false,
+        };
+        differ.checked_shr(width - u32::from(bits)).is_none_or(|differ| differ == 0)
+    }
+
+    /// An address of IPv4, or of IPv6 (RFC 4291 §2.2), without the generic
+    /// parser of std, which is three times as large.
+    pub fn parse_ip(text: &[u8]) -> Option<IpAddr> {
+        if !text.contains(&b':') {
+            return parse_v4(text).map(IpAddr::from);
+        }
+        let mut words = [0; 8];
+        let Some(gap) = http::find(text, b"::") else {
+            return (parse_words(text, true, &mut words)? == 8).then_some(IpAddr::from(words));
+        };
+        // "::" stands for the words that are missing
+        let before = parse_words(&text[..gap], false, &mut words)?;
+        let mut tail = [0; 8];
+        let behind = parse_words(&text[gap + 2..], true, &mut tail)?;
+        if before + behind > 7 {
+            return None;
+        }
+        words[8 - behind..].copy_from_slice(&tail[..behind]);
+        Some(IpAddr::from(words))
+    }
+
+    fn parse_v4(text: &[u8]) -> Option<[u8; 4]> {
+        let mut octets = [0; 4];
+        let mut parts = split(text, b'.');
+        for octet in &mut octets {
+            *octet = decimal(parts.next()?, 0, 255)? as u8;
+        }
+        parts.next().is_none().then_some(octets)
+    }
+
+    /// Reads hexadecimal words between colons, at the end of an address the
+    /// last two perhaps as one of IPv4; how many.
+    fn parse_words(text: &[u8], ends: bool, words: &mut [u16; 8]) -> Option<usize> {
+        let mut count = 0;
+        let mut rest = split(text, b':').filter(|_| !text.is_empty());
+        while let Some(part) = rest.next() {
+            let mut word = 0;
+            if let (Some([a, b, c, d]), true) = (parse_v4(part), ends) {
+                *words.get_mut(count)? = u16::from_be_bytes([a, b]);
+                word = u16::from_be_bytes([c, d]);
+                count += 1;
+                if rest.next().is_some() {
+                    return None;
+                }
+            } else if part.is_empty() || part.len() > 4 {
+                return None;
+            } else {
+                for &byte in part {
+                    word = word * 16 + char::from(byte).to_digit(16)? as u16;
+                }
+            }
+            *words.get_mut(count)? = word;
+            count += 1;
+        }
+        Some(count)
+    }
+
+    impl Condition {
+        /// Compiles `if|unless term...`; anonymous ACLs are added to `acls`.
+        pub fn compile(acls: &mut Vec<Acl>, lists: &Userlists, line: &mut Line) -> Option<Self> {
+            let first = line.next()?;
+            let mut condition = Self { unless: first == b"unless", terms: Vec::new() };
+            let (mut begins, mut negated) = (true, false);
+            while let Some(word) = line.next() {
+                let bangs = word.iter().take_while(|&&byte| byte == b'!').count();
+                negated ^= bangs % 2 == 1;
+                let name = &word[bangs..];
+                if name.is_empty() {
+                    continue;
+                }
+                if matches!(name, b"or" | b"||") && !begins && !negated {
+                    begins = true;
+                    continue;
+                }
+                let known = acls.iter().position(|acl| acl.name == name);
+                let acl = match (name, known) {
+                    (b"{", _) => {
+                        let Some(words) = line.until(b"}") else { return line.wrong(b"", b"'{' without its '}'") };
+                        acls.push(Acl { name: b"", test: Test::compile(words, lists, line)? });
+                        acls.len() - 1
+                    }
+                    (_, Some(at)) => at,
+                    _ => {
+                        let Some(words) = predefined(name) else { return line.wrong(name, b"is no such ACL") };
+                        acls.push(Acl { name, test: Test::compile(&words, lists, line)? });
+                        acls.len() - 1
+                    }
+                };
+                condition.terms.push((begins, negated, acl));
+                (begins, negated) = (false, false);
+            }
+            if begins || negated {
+                return line.wrong(first, b"is followed by no complete condition");
+            }
+            Some(condition)
+        }
+
+        pub fn holds(&self, acls: &[Acl], scene: &Scene) -> bool {
+            let mut all = false;
+            for &(begins, negated, acl) in &self.terms {
+                if begins && all {
+                    break;
+                }
+                let name = acls[acl].name;
+                let mut same = acls[acl..].iter().take(if name.is_empty() { 1 } else { usize::MAX });
+                let holds = (begins || all) && same.any(|acl| acl.name == name && acl.test.holds(scene));
+                all = (begins || all) && holds != negated;
+            }
+            all != self.unless
+        }
+    }
+
+    /// The fetch and the patterns of an ACL that is there without being declared.
+    fn predefined(name: &[u8]) -> Option<Vec<Text>> {
+        let acl = split(PREDEFINED, b',').find_map(|acl| acl.strip_prefix(text!("{} ", name)))?;
+        Some(split(acl, b' ').collect())
+    }
+
+    // ---- format strings ----------------------------------------------------
+
+    /// `option httplog`, in its own language.
+    pub const HTTPLOG: Text =
+        b"%ci:%cp [%tr] %ft %b/%s %TR/%Tw/%Tc/%Tr/%Ta %ST %B %CC %CS %tsc %ac/%fc/%bc/%sc/%rc %sq/%bq %{+Q}r";
+    /// `option tcplog`.
+    pub const TCPLOG: Text = b"%ci:%cp [%t] %ft %b/%s %Tw/%Tc/%Tt %B %ts %ac/%fc/%bc/%sc/%rc %sq/%bq";
+    /// What is logged without either option, once for each connection.
+    pub const CONNECTION_LOG: Text = b"Connect from %ci:%cp to %fi:%fp (%f/HTTP)";
+
+    enum Piece {
+        Text(Text),
+        /// Blanks of a log format: one, never two in a row.
+        Blank,
+        /// A fetch, as an alias, and between quotes.
+        Fetch(Fetch, bool, bool),
+    }
+
+    /// A compiled format string.
+    #[derive(Default)]
+    pub struct Format(Vec<Piece>);
+
+    impl Format {
+        /// Adds a text as it is.
+        pub fn text(&mut self, text: Text) {
+            match self.0.last_mut() {
+                Some(Piece::Text(before)) => *before = text!("{}{}", *before, text),
+                _ => self.0.push(Piece::Text(text)),
+            }
+        }
+
+        /// Adds what another format holds.
+        pub fn append(&mut self, other: Self) {
+            for piece in other.0 {
+                match piece {
+                    Piece::Text(text) => self.text(text),
+                    piece => self.0.push(piece),
+                }
+            }
+        }
+
+        /// The text, where nothing in it depends on a request.
+        fn fixed(&self) -> Option<Text> {
+            match self.0[..] {
+                [] => Some(b""),
+                [Piece::Text(text)] => Some(text),
+                _ => None,
+            }
+        }
+
+        /// Adds a compiled format string; `log` merges blanks, as log-format does.
+        pub fn compile(&mut self, text: Text, log: bool, lists: &Userlists, line: &mut Line) -> Option<()> {
+            let mut quote_all = false;
+            let mut rest = text;
+            while let Some((&byte, after)) = rest.split_first() {
+                let plain = rest.iter().take_while(|&&byte| byte != b'%' && (byte != b' ' || !log)).count();
+                if plain > 0 {
+                    self.text(&rest[..plain]);
+                    rest = &rest[plain..];
+                } else if byte == b' ' {
+                    self.0.push(Piece::Blank);
+                    rest = rest.trim_ascii_start();
+                } else if let Some(behind) = after.strip_prefix(b"%") {
+                    self.text(b"%");
+                    rest = behind;
+                } else {
+                    rest = self.variable(rest, &mut quote_all, lists, line)?;
+                }
+            }
+            Some(())
+        }
+
+        /// Compiles `%[fetch]` or `%alias`, `{flags}` behind the `%`; gives
+        /// what follows it.
+        fn variable(&mut self, text: Text, quote_all: &mut bool, lists: &Userlists, line: &mut Line) -> Option<Text> {
+            let mut quote = *quote_all;
+            let mut rest = &text[1..];
+            if let Some(flags) = rest.strip_prefix(b"{") {
+                let (flags, after) = split_at_byte(flags, b'}');
+                quote = flags == b"+Q";
+                if !quote && flags != b"-Q" {
+                    return line.wrong(flags, b"is no flag of a format string that is supported : +Q or -Q");
+                }
+                rest = after;
+            }
+            if let Some(expression) = rest.strip_prefix(b"[") {
+                let Some(end) = expression.iter().position(|&byte| byte == b']') else {
+                    return line.wrong(text, b"lacks its ']'");
+                };
+                let (fetch, how) = Fetch::compile(&expression[..end], false, lists, line)?;
+                if how != How::Exact {
+                    return line.wrong(&expression[..end], b"is an unknown fetch");
+                }
+                self.0.push(Piece::Fetch(fetch, false, quote));
+                return Some(&expression[end + 1..]);
+            }
+            let (name, after) = rest.split_at(rest.iter().take_while(|byte| byte.is_ascii_alphabetic()).count());
+            if name == b"o" {
+                *quote_all = quote;
+            } else {
+                let (fetch, _) = Fetch::compile(text!("%{}", name), true, lists, line)?;
+                self.0.push(Piece::Fetch(fetch, true, quote));
+            }
+            Some(after)
+        }
+
+        pub fn write(&self, scene: &Scene, out: &mut Out) {
+            let mut blank = true;
+            for piece in &self.0 {
+                let mark = out.len();
+                match piece {
+                    Piece::Text(text) => drop(out.put(text)),
+                    Piece::Blank => drop(out.put(if blank { "" } else { " " })),
+                    Piece::Fetch(fetch, alias, quote) => {
+                        let quote = if *quote { "\"" } else { "" };
+                        out.put(quote);
+                        fetch.write(*alias, scene, out);
+                        out.put(quote);
+                    }
+                }
+                if out.len() > mark {
+                    blank = matches!(piece, Piece::Blank);
+                }
+            }
         }
     }
 
@@ -4640,9 +4253,9 @@ mod rules {
     impl Persistence {
         pub fn field(self) -> &'static str {
             match self {
-                Self::Keep => "",
-                Self::KeepTold => "connection: keep-alive\r\n",
-                Self::Close => "connection: close\r\n",
+                Self::Keep => "\r\n",
+                Self::KeepTold => "connection: keep-alive\r\n\r\n",
+                Self::Close => "connection: close\r\n\r\n",
             }
         }
     }
@@ -4651,164 +4264,136 @@ mod rules {
     const LENGTH_LINE: usize = 26;
 
     /// A configured or built-in answer.
-    #[derive(Clone)]
     pub struct Reply {
         pub status: u16,
-        phrase: Text,
-        /// Header fields before and behind the length.
-        pub before: Vec<(Text, Format)>,
-        pub after: Vec<(Text, Format)>,
+        /// The status line and fields before the length; those behind it.
+        pub before: Format,
+        pub after: Format,
         pub body: Format,
-        /// Head and body, where nothing depends on the request.
-        fixed: Option<(Text, Text)>,
+        /// Whether the length is among the fields by now.
+        has_length: bool,
     }
 
     impl Reply {
-        pub fn new(status: u16, body: Format) -> Self {
-            let phrase = http::reason(status).0.as_bytes();
-            Self { status, phrase, before: Vec::new(), after: Vec::new(), body, fixed: None }
+        /// An answer with the phrase of its status.
+        pub fn new(status: u16) -> Self {
+            let line = http::reason(number(status.into())).0;
+            Self::with_line(status, if line.is_empty() { text!("{} Other", number(status.into())) } else { line })
+        }
+
+        fn with_line(status: u16, line: Text) -> Self {
+            let [mut before, after, body] = [const { Format(Vec::new()) }; 3];
+            before.text(text!("HTTP/1.1 {}\r\n", line));
+            Self { status, before, after, body, has_length: false }
         }
 
         /// The built-in answer for an error, or for a monitor's 200.
         pub fn standard(status: u16) -> Self {
-            let (phrase, sentence) = http::reason(status);
-            let title = cat!(itoa::Buffer::new().format(status), " ", phrase);
-            let body = cat!("<!doctype html><title>", title, "</title><h1>", title, "</h1><p>", sentence, "</p>\n");
-            Self::new(status, Format::literal(body))
-                .with(b"cache-control", b"no-cache")
-                .with(b"content-type", b"text/html")
-        }
-
-        /// A redirection to where `location` says.
-        pub fn redirect(status: u16, location: Format, cookie: Option<Text>) -> Self {
-            let mut reply = Self::new(status, Format::default());
-            reply.after.push((b"location", location));
-            if status == 302 {
-                reply = reply.with(b"cache-control", b"no-cache");
-            }
-            if let Some(cookie) = cookie {
-                reply = reply.with(b"set-cookie", cookie);
-            }
+            let mut reply = Self::new(status);
+            let (title, sentence) = http::reason(number(status.into()));
+            reply.body.text(text!("<!doctype html><title>{}</title><h1>{}</h1><p>", title, title));
+            reply.body.text(text!("{}</p>\n", sentence));
+            reply.after.text(b"cache-control: no-cache\r\ncontent-type: text/html\r\n");
+            reply.prepare();
             reply
         }
 
         /// A challenge (RFC 7617 §2).
         pub fn challenge(realm: Text) -> Self {
-            Self::standard(401).with(b"www-authenticate", cat!("Basic realm=\"", realm, "\""))
+            let mut reply = Self::standard(401);
+            reply.before.text(text!("www-authenticate: Basic realm=\"{}\"\r\n", realm));
+            reply
         }
 
-        /// Reads a whole answer as it stands in an `errorfile`.
-        pub fn from_file(text: Text) -> Result<Self, Text> {
+        /// Reads a whole answer as it stands in an `errorfile`. A status other
+        /// than 0 takes the place of the file's.
+        pub fn from_file(text: Text, status: u16, line: &mut Line) -> Option<Self> {
             let mut slots = [http::EMPTY_HEADER; http::MAX_HEADERS];
-            let mut response = httparse::Response::new(&mut slots);
-            let length = match response.parse(text) {
-                Ok(httparse::Status::Complete(length)) => length,
-                _ => return Err(cat!("the file holds no whole HTTP/1 answer")),
+            let (first, rest) = split_at_byte(text, b'\n');
+            let own = decimal(first.get(9..12).unwrap_or(b""), 200, 599);
+            let (Some(own), Ok(httparse::Status::Complete((length, fields))), b"HTTP/1.") =
+                (own, httparse::parse_headers(rest, &mut slots), first.get(..7).unwrap_or(b""))
+            else {
+                return line.wrong(b"", b"the file holds no whole HTTP/1 answer");
             };
-            let mut reply = Self::new(response.code.unwrap_or(500), Format::literal(&text[length..]));
-            reply.phrase = response.reason.unwrap_or("").as_bytes();
-            for field in response.headers {
-                let name: Text = cat!(field.name.to_ascii_lowercase());
+            let status = if status == 0 { own as u16 } else { status };
+            let mut reply = Self::with_line(status, text!("{}{}", number(status.into()), first[12..].trim_ascii_end()));
+            reply.body.text(&rest[length..]);
+            for field in fields {
+                let name = &*field.name.to_ascii_lowercase().into_bytes().leak();
                 // how the answer is framed is this server's affair
-                if !matches!(name, b"content-length" | b"transfer-encoding" | b"connection") {
-                    reply = reply.with(name, cat!(field.value));
+                if place(name, "content-length transfer-encoding connection").is_none() {
+                    reply.after.text(text!("{}: {}\r\n", name, field.value));
                 }
             }
-            Ok(reply)
-        }
-
-        pub fn with(mut self, name: Text, value: Text) -> Self {
-            self.after.push((name, Format::literal(value)));
-            self
+            Some(reply)
         }
 
         /// Puts together at start what does not depend on a request. Gives the
         /// bytes that are known.
         pub fn prepare(&mut self) -> usize {
-            self.fixed = self.fix();
-            let body = self.body.fixed().map_or(0, <[u8]>::len);
-            body + self.fixed.map_or(0, |fixed| fixed.0.len())
-        }
-
-        fn fix(&self) -> Option<(Text, Text)> {
-            let body = self.body.fixed()?;
-            let mut head = self.status_line();
-            for (name, value) in &self.before {
-                head = cat!(head, name, ": ", value.fixed()?, "\r\n");
+            if let Some(body) = self.body.fixed()
+                && !self.has_length
+            {
+                if self.may_have_body() {
+                    self.before.text(text!("content-length: {}\r\n", number(body.len() as u64)));
+                }
+                self.before.append(std::mem::take(&mut self.after));
+                self.has_length = true;
             }
-            if self.has_length() {
-                head = cat!(head, "content-length: ", itoa::Buffer::new().format(body.len()), "\r\n");
-            }
-            for (name, value) in &self.after {
-                head = cat!(head, name, ": ", value.fixed()?, "\r\n");
-            }
-            Some((head, body))
-        }
-
-        fn status_line(&self) -> Text {
-            cat!("HTTP/1.1 ", itoa::Buffer::new().format(self.status), " ", self.phrase, "\r\n")
+            self.before.fixed().map_or(0, <[u8]>::len) + self.body.fixed().map_or(0, <[u8]>::len)
         }
 
         /// 204 and 304 have no body and no length (RFC 9110 §8.6).
-        fn has_length(&self) -> bool {
+        fn may_have_body(&self) -> bool {
             !matches!(self.status, 204 | 304)
         }
 
         /// Writes the answer. It is whole unless `out` is full afterwards.
         pub fn write(&self, scene: &Scene, head_only: bool, persistence: Persistence, out: &mut Out) {
-            let with_body = !head_only && self.has_length();
-            if let Some((head, body)) = self.fixed {
-                out.put(head).put(persistence.field()).put("\r\n").put(if with_body { body } else { b"" });
-                return;
-            }
-            out.put("HTTP/1.1 ").num(self.status).put(" ").put(self.phrase).put("\r\n");
-            put_fields(&self.before, scene, out);
+            self.before.write(scene, out);
             let length_at = out.len();
-            let gap = if self.has_length() { LENGTH_LINE } else { 0 };
+            let gap = if self.has_length || !self.may_have_body() { 0 } else { LENGTH_LINE };
             out.gap(gap);
-            put_fields(&self.after, scene, out);
-            out.put(persistence.field()).put("\r\n");
+            self.after.write(scene, out);
+            out.put(persistence.field());
             let body_at = out.len();
             self.body.write(scene, out);
             if out.full {
                 return;
             }
             let length = out.len() - body_at;
-            if !with_body {
+            if head_only || !self.may_have_body() {
                 out.truncate(body_at);
             }
-            if self.has_length() {
+            if gap > 0 {
                 let mut line = [0; LENGTH_LINE];
-                let mut field = Out::new(&mut line, 0);
-                field.put("content-length: ").num(length).put("\r\n");
+                let mut field = Out::new(&mut line);
+                field.put("content-length: ").num(length as i64).put("\r\n");
                 out.fill_gap(length_at, gap, field.written());
             }
         }
     }
 
-    fn put_fields(fields: &[(Text, Format)], scene: &Scene, out: &mut Out) {
-        for (name, value) in fields {
-            out.put(name).put(": ");
-            value.write(scene, out);
-            out.put("\r\n");
-        }
-    }
-
     /// What a matching `http-request` rule does.
-    #[derive(Clone)]
     pub enum Action {
         Allow,
-        Return(Reply),
-        /// An answer that counts as denied.
-        Deny(Reply),
+        /// Answers with a reply of its own, else with that of the status.
+        Return(Answer),
+        /// The same, and counts as denied.
+        Deny(Answer),
         /// The same, after `timeout tarpit`.
-        Tarpit(Reply),
-        /// Close without an answer.
+        Tarpit(Answer),
+        /// Closes without an answer.
         Reject,
         Metrics,
     }
 
-    #[derive(Clone)]
+    pub struct Answer {
+        pub status: u16,
+        pub reply: Option<&'static Reply>,
+    }
+
     pub struct Rule {
         pub action: Action,
         pub condition: Option<Condition>,
@@ -4821,95 +4406,218 @@ mod rules {
     }
 }
 
-/// The batch of log lines and where it goes. Owns its buffer; calls sys only.
-mod log {
-    use crate::out::Out;
+/// A line of the configuration: its words, read from left to right, and what
+/// is wrong with it. Calls sys for the environment.
+mod words {
+    use crate::out::{Text, decimal, number, place};
     use crate::sys;
 
-    /// Room for the lines of one turn of the loop, in bytes.
-    const BATCH: usize = 65_536;
-    /// Longest line, as HAProxy's default; the rest is cut off.
-    const MAX_LINE: usize = 1024;
+    /// Bytes and words of a line.
+    const MAX_LINE: usize = 2048;
+    const MAX_WORDS: usize = 64;
+    /// Description, node, realm and what else a page shows, in bytes.
+    const MAX_SHOWN: usize = 200;
+    /// Longest time, in milliseconds: 24.8 days.
+    const MAX_TIME_MS: u64 = 0x7fff_ffff;
 
-    /// A descriptor that lines are written to.
-    #[derive(Clone)]
-    pub struct Target {
-        pub descriptor: i32,
-        /// `<PRI>` before each line (RFC 5424 §6.2.1), in `format short`.
-        pub priority: Option<u8>,
-        /// Whether the level of requests, "info", is wanted.
-        pub wanted: bool,
+    pub type Words = &'static [Text];
+
+    /// The words that are left of a line. A method that gives None has set the
+    /// error, so that `?` is all that its caller does.
+    pub struct Line {
+        words: Words,
+        pub error: Option<Text>,
     }
 
-    /// Lines of one turn, and a count of those that found no room.
-    pub struct Log {
-        batch: Vec<u8>,
-        len: usize,
-        /// Descriptor that the batch is for.
-        descriptor: i32,
-        pub dropped: u64,
+    impl Line {
+        pub fn new(words: Words) -> Self {
+            Self { words, error: None }
+        }
+
+        /// Says what is wrong with a word, or without one; the first error counts.
+        pub fn wrong<T>(&mut self, word: &[u8], what: &[u8]) -> Option<T> {
+            self.set_error(word, what);
+            None
+        }
+
+        #[inline(never)]
+        fn set_error(&mut self, word: &[u8], what: &[u8]) {
+            let text = text!(if word.is_empty() { "{}{}" } else { "'{}' {}" }, word, what);
+            self.error.get_or_insert(text);
+        }
+
+        /// The next word, not taken.
+        pub fn peek(&self) -> Option<Text> {
+            self.words.first().copied()
+        }
+
+        pub fn next(&mut self) -> Option<Text> {
+            let (first, rest) = self.words.split_first()?;
+            self.words = rest;
+            Some(first)
+        }
+
+        /// A condition begins with the next word.
+        pub fn at_condition(&self) -> bool {
+            self.peek().is_some_and(|word| place(word, "if unless").is_some())
+        }
+
+        /// The next word, unless a condition begins there.
+        pub fn argument(&mut self) -> Option<Text> {
+            if self.at_condition() { None } else { self.next() }
+        }
+
+        /// The next word, which has to be there.
+        #[inline(never)]
+        pub fn need(&mut self, what: &str) -> Option<Text> {
+            match self.next() {
+                None => self.wrong(b"", text!("{} is missing", what)),
+                word => word,
+            }
+        }
+
+        /// Takes the next word, where it is this one.
+        pub fn take(&mut self, word: &[u8]) -> bool {
+            self.peek() == Some(word) && self.next().is_some()
+        }
+
+        /// Takes the words up to this one, and this one.
+        pub fn until(&mut self, word: &[u8]) -> Option<Words> {
+            let end = self.words.iter().position(|other| *other == word)?;
+            let (before, behind) = self.words.split_at(end);
+            self.words = &behind[1..];
+            Some(before)
+        }
+
+        /// Takes all words that are left.
+        pub fn rest(&mut self) -> Words {
+            std::mem::take(&mut self.words)
+        }
+
+        #[inline(never)]
+        pub fn number(&mut self, least: u64, most: u64) -> Option<u64> {
+            let word = self.need("a number")?;
+            match decimal(word, least, most) {
+                None => self.wrong(word, text!("is no number from {} to {}", number(least), number(most))),
+                value => value,
+            }
+        }
+
+        /// One of the words of a list; gives its place.
+        #[inline(never)]
+        pub fn one_of(&mut self, what: &str, list: &str) -> Option<usize> {
+            let word = self.need(what)?;
+            match place(word, list) {
+                None => self.wrong(word, text!("is no {} that is supported : {}", what, list)),
+                place => place,
+            }
+        }
+
+        /// A name or a text that is shown, within its bound.
+        pub fn text(&mut self, what: &str) -> Option<Text> {
+            let word = self.need(what)?;
+            if word.len() <= MAX_SHOWN { Some(word) } else { self.wrong(word, b"is longer than 200 bytes") }
+        }
+
+        /// All that is left, as one text that is shown.
+        pub fn joined(&mut self) -> Option<Text> {
+            let text = self.rest().join(&b' ').leak();
+            if text.len() <= MAX_SHOWN { Some(text) } else { self.wrong(text, b"is longer than 200 bytes") }
+        }
+
+        /// A time in milliseconds, rounded up; 0 is no limit.
+        pub fn time(&mut self, unit: &'static str) -> Option<u32> {
+            let word = self.need("a time")?;
+            let digits = word.iter().take_while(|byte| byte.is_ascii_digit()).count();
+            let unit = if digits == word.len() { unit.as_bytes() } else { &word[digits..] };
+            let micros = [1, 1000, 1_000_000, 60_000_000, 3_600_000_000, 86_400_000_000];
+            let (Some(value), Some(unit)) = (decimal(&word[..digits], 0, u64::MAX), place(unit, "us ms s m h d"))
+            else {
+                return self.wrong(word, b"is no time : a number and us, ms, s, m, h or d");
+            };
+            match value.saturating_mul(micros[unit]).div_ceil(1000) {
+                ms @ 0..=MAX_TIME_MS => Some(ms as u32),
+                _ => self.wrong(word, b"is longer than 24.8 days"),
+            }
+        }
     }
 
-    impl Log {
-        /// Takes the buffer, where there is something to log.
-        pub fn new(wanted: bool) -> Self {
-            Self { batch: vec![0; if wanted { BATCH } else { 0 }], len: 0, descriptor: 1, dropped: 0 }
+    /// Splits one line into words: quotes, escapes, variables, comments.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn split(line: &[u8]) -> Result<Words, &'static str> {
+        if line.len() > MAX_LINE || line.contains(&0) {
+            return Err("the line is longer than 2048 bytes, or holds a NUL");
         }
-
-        /// Adds one line. What does not fit into [`MAX_LINE`] bytes is left out.
-        pub fn line(&mut self, target: &Target, write: impl FnOnce(&mut Out)) {
-            if target.descriptor != self.descriptor {
-                self.flush();
-            }
-            if self.len == 0 {
-                self.descriptor = target.descriptor;
-            }
-            // the batch is full, or a full pipe keeps it from another target
-            if self.len + MAX_LINE > self.batch.len() || target.descriptor != self.descriptor {
-                self.dropped += 1;
-                return;
-            }
-            let mut out = Out::new(&mut self.batch[self.len..self.len + MAX_LINE], 0);
-            out.keep_free(1);
-            if let Some(priority) = target.priority {
-                out.put("<").num(priority).put(">");
-            }
-            write(&mut out);
-            out.keep_free(0);
-            out.put("\n");
-            self.len += out.len();
-        }
-
-        /// Writes the batch as far as its target takes it at once. What a full
-        /// pipe leaves stays for the next turn; a closed one drops it.
-        pub fn flush(&mut self) {
-            let mut done = 0;
-            while done < self.len {
-                match sys::write_some(self.descriptor, &self.batch[done..self.len]) {
-                    Ok(0) => break,
-                    Ok(taken) => done += taken,
-                    Err(_) => {
-                        let lost = self.batch[done..self.len].iter().filter(|&&byte| byte == b'\n');
-                        self.dropped += lost.count() as u64;
-                        done = self.len;
-                    }
+        let mut words: Vec<Text> = Vec::new();
+        let mut word: Option<Vec<u8>> = None;
+        let mut quote = 0;
+        let mut at = 0;
+        loop {
+            let byte = line.get(at).copied().unwrap_or(b'#');
+            if quote == 0 && matches!(byte, b' ' | b'\t' | b'#') {
+                words.extend(word.take().map(|word| &*word.leak()));
+                if byte == b'#' {
+                    break;
+                }
+            } else if at == line.len() {
+                return Err("a quote is not closed");
+            } else {
+                let word = word.get_or_insert_default();
+                match byte {
+                    b'"' | b'\'' if quote == 0 => quote = byte,
+                    _ if byte == quote => quote = 0,
+                    b'\\' if quote != b'\'' => at += escape(&line[at + 1..], word)?,
+                    b'$' if quote == b'"' => at += variable(&line[at + 1..], word)?,
+                    _ => word.push(byte),
                 }
             }
-            self.batch.copy_within(done..self.len, 0);
-            self.len -= done;
+            at += 1;
         }
+        if words.len() > MAX_WORDS { Err("the line has more than 64 words") } else { Ok(words.leak()) }
+    }
 
-        /// Lines wait for a full pipe.
-        pub fn waiting(&self) -> bool {
-            self.len > 0
+    /// Adds what a backslash and the bytes behind it stand for; how many of
+    /// these were used.
+    fn escape(rest: &[u8], word: &mut Vec<u8>) -> Result<usize, &'static str> {
+        let (byte, used) = match *rest {
+            [byte @ (b' ' | b'#' | b'\\' | b'\'' | b'"' | b'$'), ..] => (byte, 1),
+            [b'n', ..] => (b'\n', 1),
+            [b'r', ..] => (b'\r', 1),
+            [b't', ..] => (b'\t', 1),
+            [b'x', high, low, ..] => match (char::from(high).to_digit(16), char::from(low).to_digit(16)) {
+                (Some(high), Some(low)) => ((high * 16 + low) as u8, 3),
+                _ => return Err("'\\x' needs two hexadecimal digits"),
+            },
+            _ => (b'\\', 0),
+        };
+        word.push(byte);
+        Ok(used)
+    }
+
+    /// Adds what `${NAME}`, `${NAME-default}` or `$NAME` behind its `$` stands for.
+    fn variable(rest: &[u8], word: &mut Vec<u8>) -> Result<usize, &'static str> {
+        let braced = usize::from(rest.starts_with(b"{"));
+        let length = rest[braced..].iter().take_while(|&&byte| byte.is_ascii_alphanumeric() || byte == b'_').count();
+        let (name, behind) = rest[braced..].split_at(length);
+        let default = if braced == 1 { behind.iter().position(|&byte| byte == b'}') } else { Some(0) };
+        match default {
+            Some(length) if !name.is_empty() && (length == 0 || behind[0] == b'-') => {
+                word.extend_from_slice(sys::variable(name).unwrap_or(&behind[length.min(1)..length]));
+                Ok(name.len() + length + 2 * braced)
+            }
+            _ => Err("'$' is followed by no name of a variable, or '${' by no '}'"),
         }
     }
 }
 
 /// HTTP/1 requests as RFC 9110 and RFC 9112 define them, as pure functions
-/// over byte slices. Owns the grammar; calls httparse only.
+/// over byte slices. Owns the grammar; calls httparse, and out for numbers.
 mod http {
+    use crate::out::{Text, decimal, split, split_at_byte};
     pub use httparse::{EMPTY_HEADER, Header};
+    use httparse::{Error::TooManyHeaders, Status::Complete, Status::Partial};
 
     /// Most header fields of a request; one more is a 400. Most requests have
     /// [`FEW_HEADERS`] at most, for which less has to be made ready.
@@ -4921,8 +4629,6 @@ mod http {
     const MAX_TRAILER: usize = 4096;
     /// Largest length that is believed, of a body or a chunk.
     const MAX_LENGTH: u64 = 1 << 53;
-    /// What an HTTP/2 client with prior knowledge sends first (RFC 9113 §3.4).
-    const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\n";
 
     /// What the bytes at the head of a buffer are.
     pub enum Parsed<'h, 'b> {
@@ -4932,8 +4638,6 @@ mod http {
         Bad(u16),
         /// More header fields than slots: give [`MAX_HEADERS`] of them.
         Crowded,
-        /// HTTP/2, which is refused in its own framing.
-        Http2,
         Head(Request<'h, 'b>),
     }
 
@@ -4958,8 +4662,6 @@ mod http {
         pub framing: Framing,
         /// The connection may carry another request after this one.
         pub keep_alive: bool,
-        /// The client speaks HTTP/1.0 and has to be told of keep-alive.
-        pub tell_keep_alive: bool,
         /// The client waits for `100 Continue` before it sends the body.
         pub expects_continue: bool,
     }
@@ -4967,14 +4669,9 @@ mod http {
     impl<'b> Request<'_, 'b> {
         /// The target without scheme and authority (RFC 9112 §3.2.2).
         pub fn local(&self) -> &'b [u8] {
-            if self.target.first() == Some(&b'/') {
-                return self.target;
-            }
             match authority(self.target) {
-                Some(authority) => {
-                    let rest = &self.target[find(self.target, b"://").unwrap_or(0) + 3 + authority.len()..];
-                    if rest.is_empty() { b"/" } else { rest }
-                }
+                Some((_, b"")) => b"/",
+                Some((_, local)) => local,
                 None => self.target,
             }
         }
@@ -4990,51 +4687,49 @@ mod http {
 
         /// Values of every field of this name, in order.
         pub fn fields<'s>(&'s self, name: &'s [u8]) -> impl Iterator<Item = &'b [u8]> + 's {
-            fields(self.headers, name)
+            let named = self.headers.iter().filter(move |field| field.name.as_bytes().eq_ignore_ascii_case(name));
+            named.map(|field| field.value)
         }
 
+        #[inline(never)]
         pub fn is_head(&self) -> bool {
             self.method == b"HEAD"
+        }
+
+        /// The client speaks HTTP/1.0: it has to be told of keep-alive, and
+        /// does not know chunks.
+        #[inline(never)]
+        pub fn is_old(&self) -> bool {
+            self.version == b"HTTP/1.0"
         }
     }
 
     /// Parses one request head at the start of `buffer`, which must not begin
     /// with an empty line: see [`blank_lines`].
     pub fn parse<'h, 'b>(buffer: &'b [u8], slots: &'h mut [Header<'b>]) -> Parsed<'h, 'b> {
-        if buffer.starts_with(H2_PREFACE) {
-            return Parsed::Http2;
-        }
         let Some(end) = buffer.iter().position(|&byte| byte == b'\n') else {
             // an error that shows early is answered early: TLS, other protocols
             let method = buffer.iter().take_while(|&&byte| is_token(byte)).count();
             let fine =
-                buffer == b"\r" || buffer[method..].is_empty() || method > 0 && matches!(buffer[method], b' ' | b'\t');
+                buffer == b"\r" || method == buffer.len() || method > 0 && matches!(buffer[method], b' ' | b'\t');
             return if fine { Parsed::Partial } else { Parsed::Bad(400) };
         };
         let line = buffer[..end].strip_suffix(b"\r").unwrap_or(&buffer[..end]);
-        let Some((method, target, version)) = request_line(line) else {
-            return Parsed::Bad(400);
-        };
+        let Some((method, target, version)) = request_line(line) else { return Parsed::Bad(400) };
         let all = slots.len() == MAX_HEADERS;
         let (length, headers) = match httparse::parse_headers(&buffer[end + 1..], slots) {
-            Ok(httparse::Status::Complete((length, headers))) => (end + 1 + length, headers),
-            Ok(httparse::Status::Partial) => return Parsed::Partial,
-            Err(httparse::Error::TooManyHeaders) if !all => return Parsed::Crowded,
+            Ok(Complete((length, headers))) => (end + 1 + length, headers),
+            Ok(Partial) => return Parsed::Partial,
+            Err(TooManyHeaders) if !all => return Parsed::Crowded,
             Err(_) => return Parsed::Bad(400),
         };
-        let mut request = Request {
-            line,
-            method,
-            target,
-            version,
-            headers,
-            length,
-            framing: Framing::Length(0),
-            keep_alive: false,
-            tell_keep_alive: false,
-            expects_continue: false,
-        };
+        let framing = Framing::Length(0);
+        let (keep_alive, expects_continue) = (false, false);
+        let mut request =
+            Request { line, method, target, version, headers, length, framing, keep_alive, expects_continue };
         match interpret(&mut request) {
+            // the preface of HTTP/2 with prior knowledge (RFC 9113 §3.4)
+            Ok(()) if line == b"PRI * HTTP/2.0" => Parsed::Bad(505),
             Ok(()) => Parsed::Head(request),
             Err(status) => Parsed::Bad(status),
         }
@@ -5054,38 +4749,30 @@ mod http {
     /// several blanks between that §3 lets a recipient accept.
     fn request_line(line: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
         let blank = |byte: &u8| matches!(byte, b' ' | b'\t');
-        let method_end = line.iter().position(blank)?;
-        let (method, rest) = line.split_at(method_end);
+        let (method, rest) = line.split_at(line.iter().position(blank)?);
         let rest = &rest[rest.iter().position(|byte| !blank(byte))?..];
         let (target, rest) = rest.split_at(rest.iter().position(blank)?);
         let version = &rest[rest.iter().position(|byte| !blank(byte))?..];
-        let [b'H', b'T', b'T', b'P', b'/', major, b'.', minor] = version else {
-            return None;
-        };
+        let [b'H', b'T', b'T', b'P', b'/', b'1'..=b'9', b'.', b'0'..=b'9'] = version else { return None };
         let fine = !method.is_empty()
             && method.iter().all(|&byte| is_token(byte))
             && target.iter().all(|&byte| byte.is_ascii_graphic() && byte != b'#')
-            && major.is_ascii_digit()
-            && *major != b'0'
-            && minor.is_ascii_digit()
             && (method != b"CONNECT" || is_authority(target) && target.contains(&b':'));
         fine.then_some((method, target, version))
     }
 
     /// Fills in what the header fields say; the error is the status to answer.
     fn interpret(request: &mut Request) -> Result<(), u16> {
-        let old = request.version == b"HTTP/1.0";
-        let mut host: Option<&[u8]> = authority(request.target);
+        let old = request.is_old();
+        let mut host: Option<&[u8]> = authority(request.target).map(|parts| parts.0);
         let mut length: Option<u64> = None;
-        let mut chunked = false;
-        let mut encoded = false;
-        let (mut close, mut keep) = (false, false);
+        let (mut chunked, mut encoded, mut close, mut keep) = (false, false, false, false);
         for field in request.headers {
             let name = field.name.as_bytes();
             // most fields are none of these: look at the length first
             match name.len() {
                 4 if name.eq_ignore_ascii_case(b"host") => {
-                    if !is_authority(field.value) || host.is_some_and(|h| !same_host(h, field.value)) {
+                    if !is_authority(field.value) || host.is_some_and(|host| !same_host(host, field.value)) {
                         return Err(400);
                     }
                     host = Some(field.value);
@@ -5100,17 +4787,16 @@ mod http {
                     }
                 }
                 14 if name.eq_ignore_ascii_case(b"content-length") => {
-                    for word in field.value.split(|&byte| byte == b',') {
-                        let value = decimal(word.trim_ascii()).ok_or(400u16)?;
-                        if length.is_some_and(|before| before != value) {
+                    for word in list(field.value) {
+                        // 1*DIGIT (RFC 9110 §8.6)
+                        let value = decimal(word, 0, MAX_LENGTH).ok_or(400u16)?;
+                        if *length.get_or_insert(value) != value {
                             return Err(400);
                         }
-                        length = Some(value);
                     }
                 }
                 17 if name.eq_ignore_ascii_case(b"transfer-encoding") => {
-                    for word in field.value.split(|&byte| byte == b',') {
-                        let word = word.trim_ascii();
+                    for word in list(field.value) {
                         if chunked || word.is_empty() {
                             return Err(400);
                         }
@@ -5131,40 +4817,25 @@ mod http {
         // both framings at once are a smuggling attempt: never kept alive (§6.1)
         let both = chunked && length.is_some();
         request.keep_alive = !close && !both && (!old || keep);
-        request.tell_keep_alive = request.keep_alive && old;
         Ok(())
     }
 
-    /// `scheme://authority` of an absolute-form target.
-    fn authority(target: &[u8]) -> Option<&[u8]> {
-        let scheme = find(target, b"://")?;
-        if scheme == 0 || !target[..scheme].iter().all(u8::is_ascii_alphanumeric) {
-            return None;
-        }
-        let rest = &target[scheme + 3..];
-        let end = rest.iter().position(|byte| matches!(byte, b'/' | b'?')).unwrap_or(rest.len());
-        Some(&rest[..end])
+    /// Of `scheme://authority` and what follows it, the latter two.
+    fn authority(target: &[u8]) -> Option<(&[u8], &[u8])> {
+        let scheme = target.iter().take_while(|byte| byte.is_ascii_alphanumeric()).count();
+        let rest = target[scheme..].strip_prefix(b"://").filter(|_| scheme > 0)?;
+        Some(rest.split_at(rest.iter().position(|byte| matches!(byte, b'/' | b'?')).unwrap_or(rest.len())))
     }
 
     /// `uri-host [ ":" port ]` by its characters (RFC 3986 §3.2); empty is fine.
     fn is_authority(text: &[u8]) -> bool {
-        let mark = |byte: u8| b"-._~!$&'()*+,;=:%[]".contains(&byte);
-        text.iter().all(|&byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b':') || mark(byte))
+        text.iter().all(|byte| byte.is_ascii_alphanumeric() || b".:-_~!$&'()*+,;=%[]".contains(byte))
     }
 
     /// The same host, default port or not.
     fn same_host(one: &[u8], other: &[u8]) -> bool {
         let bare = |text: &'_ [u8]| text.strip_suffix(b":80").unwrap_or(text).len();
         one[..bare(one)].eq_ignore_ascii_case(&other[..bare(other)])
-    }
-
-    /// `1*DIGIT` (RFC 9110 §8.6), no sign, at most [`MAX_LENGTH`].
-    fn decimal(text: &[u8]) -> Option<u64> {
-        if text.is_empty() || text.len() > 18 || !text.iter().all(u8::is_ascii_digit) {
-            return None;
-        }
-        let value = text.iter().fold(0u64, |sum, digit| sum * 10 + u64::from(digit - b'0'));
-        (value <= MAX_LENGTH).then_some(value)
     }
 
     /// `tchar` (RFC 9110 §5.6.2).
@@ -5174,181 +4845,204 @@ mod http {
 
     /// Elements of a comma-separated list, blanks trimmed (RFC 9110 §5.6.1).
     pub fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
-        value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii)
-    }
-
-    /// Values of every field of one name.
-    pub fn fields<'s, 'b>(headers: &'s [Header<'b>], name: &'s [u8]) -> impl Iterator<Item = &'b [u8]> + 's {
-        let named = headers.iter().filter(move |field| field.name.as_bytes().eq_ignore_ascii_case(name));
-        named.map(|field| field.value)
+        split(value, b',').map(<[u8]>::trim_ascii)
     }
 
     /// Where `part` first stands in `text`.
     pub fn find(text: &[u8], part: &[u8]) -> Option<usize> {
-        text.windows(part.len().max(1)).position(|window| window == part)
-    }
-
-    /// What stands before and behind the first such byte.
-    pub fn split_at_byte(text: &[u8], byte: u8) -> (&[u8], &[u8]) {
-        match text.iter().position(|&b| b == byte) {
-            Some(at) => (&text[..at], &text[at + 1..]),
-            None => (text, b""),
-        }
-    }
-
-    /// Reads over a body without keeping it.
-    pub struct BodyReader {
-        step: Step,
-        /// Bytes left of the body or of the chunk.
-        left: u64,
-    }
-
-    #[derive(Clone, Copy, PartialEq, Eq)]
-    enum Step {
-        Plain,
-        ChunkSize,
-        ChunkData,
-        ChunkEnd,
-        Trailer,
+        (0..text.len()).find(|&at| text[at..].starts_with(part))
     }
 
     /// A body that breaks its framing.
     #[derive(Debug)]
     pub struct BadBody;
 
-    impl BodyReader {
-        pub fn new(framing: Framing) -> Self {
-            match framing {
-                Framing::Length(left) => Self { step: Step::Plain, left },
-                Framing::Chunked => Self { step: Step::ChunkSize, left: 0 },
-            }
+    /// Looks for the end of a body that begins with `input`: its length, None
+    /// where it has not all come.
+    ///
+    /// # Errors
+    /// A chunk that does not follow RFC 9112 §7.1 to the letter.
+    pub fn body(framing: Framing, input: &[u8]) -> Result<Option<usize>, BadBody> {
+        if let Framing::Length(length) = framing {
+            return Ok((length <= input.len() as u64).then_some(length as usize));
         }
-
-        /// Takes what is there: how many bytes are used up, and whether the
-        /// body ended with them. Unused bytes must be offered again.
-        ///
-        /// # Errors
-        /// A chunk that does not follow RFC 9112 §7.1 to the letter.
-        pub fn take(&mut self, input: &[u8]) -> Result<(usize, bool), BadBody> {
-            let mut used = 0;
-            loop {
-                let rest = &input[used..];
-                match self.step {
-                    Step::Plain | Step::ChunkData => {
-                        let here = self.left.min(rest.len() as u64);
-                        self.left -= here;
-                        used += here as usize;
-                        if self.left > 0 || self.step == Step::Plain {
-                            return Ok((used, self.left == 0));
-                        }
-                        self.step = Step::ChunkEnd;
-                    }
-                    Step::ChunkEnd => match rest {
-                        [b'\r', b'\n', ..] => {
-                            used += 2;
-                            self.step = Step::ChunkSize;
-                        }
-                        [] | [b'\r'] => return Ok((used, false)),
-                        _ => return Err(BadBody),
-                    },
-                    Step::ChunkSize => match chunk_size(rest)? {
-                        None => return Ok((used, false)),
-                        Some((length, size)) => {
-                            used += length;
-                            self.left = size;
-                            self.step = if size == 0 { Step::Trailer } else { Step::ChunkData };
-                        }
-                    },
-                    Step::Trailer => {
-                        let mut slots = [EMPTY_HEADER; MAX_HEADERS];
-                        return match httparse::parse_headers(rest, &mut slots) {
-                            Ok(httparse::Status::Complete((length, _))) => Ok((used + length, true)),
-                            Ok(httparse::Status::Partial) if rest.len() <= MAX_TRAILER => Ok((used, false)),
-                            _ => Err(BadBody),
-                        };
-                    }
-                }
+        let mut used = 0;
+        loop {
+            let Some((line, size)) = chunk_size(&input[used..])? else { return Ok(None) };
+            used += line;
+            if size == 0 {
+                let mut slots = [EMPTY_HEADER; MAX_HEADERS];
+                return match httparse::parse_headers(&input[used..], &mut slots) {
+                    Ok(Complete((length, _))) => Ok(Some(used + length)),
+                    Ok(Partial) if input.len() - used <= MAX_TRAILER => Ok(None),
+                    _ => Err(BadBody),
+                };
+            }
+            if size > (input.len() - used) as u64 {
+                return Ok(None);
+            }
+            used += size as usize;
+            match input[used..] {
+                [b'\r', b'\n', ..] => used += 2,
+                [] | [b'\r'] => return Ok(None),
+                _ => return Err(BadBody),
             }
         }
     }
 
-    /// `chunk-size [ chunk-ext ] CRLF`. httparse reads it; what it lets pass
-    /// in an extension and others end the line at (a bare LF) is refused here.
+    /// `chunk-size [ chunk-ext ] CRLF`: its length and the size. httparse reads
+    /// it; what it lets pass in an extension and others end the line at (a bare
+    /// LF) is refused here.
     fn chunk_size(input: &[u8]) -> Result<Option<(usize, u64)>, BadBody> {
+        if input.first().is_some_and(|byte| !byte.is_ascii_hexdigit()) {
+            return Err(BadBody);
+        }
         match httparse::parse_chunk_size(input) {
-            Ok(httparse::Status::Complete((length, size))) => {
-                let line = &input[..length - 2];
-                let fine = line.first().is_some_and(u8::is_ascii_hexdigit)
-                    && length <= MAX_CHUNK_LINE
-                    && size <= MAX_LENGTH
-                    && !line.iter().any(|&byte| byte < b' ' && byte != b'\t');
+            Ok(Complete((length, size))) => {
+                let control = input[..length - 2].iter().any(|&byte| byte < b' ' && byte != b'\t');
+                let fine = !control && length <= MAX_CHUNK_LINE && size <= MAX_LENGTH;
                 if fine { Ok(Some((length, size))) } else { Err(BadBody) }
             }
-            Ok(httparse::Status::Partial) if input.len() <= MAX_CHUNK_LINE => match input {
-                [first, ..] if !first.is_ascii_hexdigit() => Err(BadBody),
-                _ => Ok(None),
-            },
+            Ok(Partial) if input.len() <= MAX_CHUNK_LINE => Ok(None),
             _ => Err(BadBody),
         }
     }
 
-    /// Reason phrase of a status (RFC 9110 §15), and the sentence of the body
-    /// that goes with it where none is configured.
-    pub fn reason(status: u16) -> (&'static str, &'static str) {
-        match status {
-            200 => ("OK", "Ready."),
-            201 => ("Created", ""),
-            202 => ("Accepted", ""),
-            204 => ("No Content", ""),
-            301 => ("Moved Permanently", ""),
-            302 => ("Found", ""),
-            303 => ("See Other", ""),
-            304 => ("Not Modified", ""),
-            307 => ("Temporary Redirect", ""),
-            308 => ("Permanent Redirect", ""),
-            400 => ("Bad request", "The request does not follow HTTP."),
-            401 => ("Unauthorized", "A user name and a password are needed here."),
-            403 => ("Forbidden", "A rule forbids this request."),
-            404 => ("Not Found", "Nothing is found at this address."),
-            405 => ("Method Not Allowed", "The method is not allowed here."),
-            407 => ("Unauthorized", "The proxy needs a user name and a password."),
-            408 => ("Request Time-out", "The request did not arrive in time."),
-            410 => ("Gone", "What was here is gone for good."),
-            413 => ("Payload Too Large", "The body of the request is too large."),
-            418 => ("I'm a teapot", ""),
-            421 => ("Misdirected Request", "The request came to the wrong server."),
-            422 => ("Unprocessable Content", "The encoding of the body is not understood."),
-            425 => ("Too Early", "The request came too early."),
-            429 => ("Too Many Requests", "There were too many requests lately."),
-            500 => ("Internal Server Error", "The answer could not be made."),
-            501 => ("Not Implemented", "The request asks for what is not implemented."),
-            502 => ("Bad Gateway", "There is no valid answer from behind."),
-            503 => ("Service Unavailable", "No server is there to answer this request."),
-            504 => ("Gateway Time-out", "There was no answer from behind in time."),
-            _ => ("Other", ""),
+    /// The line of a status in an answer's head, such as `404 Not Found`, and
+    /// the sentence of the body that goes with it where none is configured.
+    /// The phrases are HAProxy's where it has one, else those of RFC 9110 §15.
+    pub fn reason(status: &[u8]) -> (Text, Text) {
+        split_at_byte(split(STATUSES, b'\n').find(|line| line.starts_with(status)).unwrap_or(b""), b'|')
+    }
+
+    const STATUSES: Text = b"\
+200 OK|Ready.
+201 Created|
+202 Accepted|
+204 No Content|
+301 Moved Permanently|
+302 Found|
+303 See Other|
+304 Not Modified|
+307 Temporary Redirect|
+308 Permanent Redirect|
+400 Bad request|The request does not follow HTTP.
+401 Unauthorized|A user name and a password are needed here.
+403 Forbidden|A rule forbids this request.
+404 Not Found|Nothing is found at this address.
+405 Method Not Allowed|The method is not allowed here.
+407 Unauthorized|The proxy needs a user name and a password.
+408 Request Time-out|The request did not arrive in time.
+410 Gone|What was here is gone for good.
+413 Payload Too Large|The body of the request is too large.
+421 Misdirected Request|The request came to the wrong server.
+422 Unprocessable Content|The encoding of the body is not understood.
+425 Too Early|The request came too early.
+429 Too Many Requests|There were too many requests lately.
+500 Internal Server Error|The answer could not be made.
+501 Not Implemented|The request asks for what is not implemented.
+502 Bad Gateway|There is no valid answer from behind.
+503 Service Unavailable|No server is there to answer this request.
+504 Gateway Time-out|There was no answer from behind in time.
+505 HTTP Version Not Supported|Only HTTP/1 is spoken here.";
+}
+
+/// The batch of log lines and where it goes. Owns its buffer; calls sys only.
+mod log {
+    use crate::out::Out;
+    use crate::sys;
+
+    /// Room for the lines of one turn of the loop, in bytes.
+    const BATCH: usize = 65_536;
+    /// Longest line, as HAProxy's default; the rest is cut off.
+    const MAX_LINE: usize = 1024;
+
+    /// Lines of one turn, and a count of those that found no room.
+    pub struct Log {
+        batch: Vec<u8>,
+        len: usize,
+        /// Descriptor that the batch is for.
+        descriptor: i32,
+        pub dropped: u64,
+    }
+
+    impl Log {
+        /// Takes the buffer, where there is something to log.
+        pub fn new(wanted: bool) -> Self {
+            Self { batch: vec![0; if wanted { BATCH } else { 0 }], len: 0, descriptor: 1, dropped: 0 }
+        }
+
+        /// Adds one line. What does not fit into [`MAX_LINE`] bytes is left out.
+        pub fn line(&mut self, descriptor: i32, write: impl FnOnce(&mut Out)) {
+            if descriptor != self.descriptor {
+                self.flush();
+            }
+            if self.len == 0 {
+                self.descriptor = descriptor;
+            }
+            // the batch is full, or a full pipe keeps it from another target
+            if self.len + MAX_LINE > self.batch.len() || descriptor != self.descriptor {
+                self.dropped += 1;
+                return;
+            }
+            let mut out = Out::new(&mut self.batch[self.len..self.len + MAX_LINE]);
+            out.kept_free = 1;
+            write(&mut out);
+            out.kept_free = 0;
+            self.len += out.put("\n").len();
+        }
+
+        /// Writes the batch as far as its target takes it at once. What a full
+        /// pipe leaves stays for the next turn; a closed one drops it.
+        pub fn flush(&mut self) {
+            let mut done = 0;
+            while done < self.len {
+                match sys::write_some(self.descriptor, &self.batch[done..self.len]) {
+                    Some(0) => break,
+                    Some(taken) => done += taken,
+                    None => {
+                        let lost = self.batch[done..self.len].iter().filter(|&&byte| byte == b'\n');
+                        self.dropped += lost.count() as u64;
+                        done = self.len;
+                    }
+                }
+            }
+            self.batch.copy_within(done..self.len, 0);
+            self.len -= done;
+        }
+
+        /// Lines wait for a full pipe.
+        pub fn waiting(&self) -> bool {
+            self.len > 0
         }
     }
 }
 
-/// The few calls that std and mio have not. Owns all `unsafe` code.
+/// What std and mio have not, or have too large: files, the environment,
+/// signals, limits, and the allocator. Owns all `unsafe` code.
 mod sys {
-    use crate::out::Text;
-    use std::ffi::OsStr;
-    use std::io;
-    use std::os::fd::FromRawFd;
-    use std::os::unix::ffi::OsStrExt;
-    use std::path::Path;
-    use std::sync::OnceLock;
-    use std::sync::atomic::{AtomicI32, Ordering};
+    use crate::out::{Text, decimal, number, split, split_at_byte};
+    use std::alloc::{GlobalAlloc, Layout};
+    use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicUsize, Ordering::Relaxed};
 
     unsafe extern "C" {
-        fn signal(number: i32, handler: usize) -> usize;
-        fn getrlimit(resource: i32, limit: *mut [u64; 2]) -> i32;
-        fn setrlimit(resource: i32, limit: *const [u64; 2]) -> i32;
-        fn sysinfo(info: *mut SysInfo) -> i32;
-        fn poll(fds: *mut PollFd, count: u64, timeout_ms: i32) -> i32;
+        fn mmap(at: usize, length: usize, protection: i32, flags: i32, fd: i32, offset: i64) -> *mut u8;
+        fn open(path: *const u8, flags: i32, ...) -> i32;
+        fn read(fd: i32, bytes: *mut u8, count: usize) -> isize;
         fn write(fd: i32, bytes: *const u8, count: usize) -> isize;
-        fn daemon(nochdir: i32, noclose: i32) -> i32;
+        fn close(fd: i32) -> i32;
+        fn dup2(old: i32, new: i32) -> i32;
+        fn poll(fds: *mut PollFd, count: u64, timeout_ms: i32) -> i32;
+        fn chdir(path: *const u8) -> i32;
+        fn getenv(name: *const u8) -> *const u8;
+        fn strlen(text: *const u8) -> usize;
+        fn getpid() -> i32;
+        fn setsid() -> i32;
+        fn _exit(status: i32) -> !;
+        fn signal(number: i32, handler: usize) -> usize;
+        fn prlimit(pid: i32, resource: i32, new: *const [u64; 2], old: *mut [u64; 2]) -> i32;
+        fn sysinfo(info: *mut SysInfo) -> i32;
+        fn syscall(number: i64, ...) -> i64;
     }
 
     #[repr(C)]
@@ -5362,31 +5056,88 @@ mod sys {
     #[repr(C)]
     #[derive(Default)]
     struct SysInfo {
-        uptime: i64,
-        loads: [u64; 3],
+        uptime_and_loads: [u64; 4],
         total: u64,
         free: u64,
         shared_buffers_swap: [u64; 4],
         procs: u16,
         high: [u64; 2],
         unit: u32,
-        spare: [u64; 32],
+        spare: [u64; 16],
     }
 
-    pub const SIGINT: i32 = 2;
+    const SIGINT: i32 = 2;
     pub const SIGUSR1: i32 = 10;
-    pub const SIGTERM: i32 = 15;
+    const SIGPIPE: i32 = 13;
+    const SIGTERM: i32 = 15;
+    const SIGCHLD: i32 = 17;
+    const SIG_IGN: usize = 1;
     const RLIMIT_NOFILE: i32 = 7;
     const RLIMIT_AS: i32 = 9;
     const POLLOUT: i16 = 4;
+    /// PIPE_BUF of Linux, in bytes.
+    const PIPE_ROOM: usize = 4096;
+    /// O_RDWR, and PROT_READ | PROT_WRITE, and MAP_PRIVATE | MAP_ANONYMOUS.
+    const READ_WRITE: i32 = 2;
+    const PROTECTION: i32 = 3;
+    const ANONYMOUS: i32 = 0x22;
+    /// clone(2), getdents64(2) and O_DIRECTORY, which differ between machines.
+    #[cfg(target_arch = "x86_64")]
+    const CLONE_GETDENTS_DIRECTORY: (i64, i64, i32) = (56, 217, 0x10000);
+    #[cfg(target_arch = "aarch64")]
+    const CLONE_GETDENTS_DIRECTORY: (i64, i64, i32) = (220, 61, 0x4000);
+    /// Largest file that is read, in bytes.
+    const MAX_FILE: usize = 256 << 10;
+    /// Memory is taken from the system in pieces of at least so many bytes.
+    const PIECE: usize = 256 << 10;
 
-    static WAKER: OnceLock<mio::Waker> = OnceLock::new();
+    /// The allocator. All memory is taken at start and nearly none of it is
+    /// given back then, so it only moves on: a free list would be for nothing.
+    pub struct Memory {
+        next: AtomicUsize,
+        end: AtomicUsize,
+    }
+
+    impl Memory {
+        pub const fn new() -> Self {
+            Self { next: AtomicUsize::new(0), end: AtomicUsize::new(0) }
+        }
+    }
+
+    // SAFETY: pieces come from mmap, zeroed and of no one else; `next` only
+    // grows within a piece, so that no two allocations overlap. One thread.
+    unsafe impl GlobalAlloc for Memory {
+        unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+            let mut at = self.next.load(Relaxed).next_multiple_of(layout.align());
+            if at + layout.size() > self.end.load(Relaxed) {
+                let length = layout.size().next_multiple_of(4096).max(PIECE);
+                // SAFETY: asks for new pages, at no address of ours.
+                at = unsafe { mmap(0, length, PROTECTION, ANONYMOUS, -1, 0) } as usize;
+                if at == usize::MAX {
+                    return std::ptr::null_mut();
+                }
+                self.end.store(at + length, Relaxed);
+            }
+            self.next.store(at + layout.size(), Relaxed);
+            at as *mut u8
+        }
+
+        unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+            // SAFETY: as alloc; pages of mmap are zero until they are written.
+            unsafe { self.alloc(layout) }
+        }
+
+        unsafe fn dealloc(&self, _: *mut u8, _: Layout) {}
+    }
+
+    static WAKER: AtomicPtr<mio::Waker> = AtomicPtr::new(std::ptr::null_mut());
     static SIGNALLED: AtomicI32 = AtomicI32::new(0);
 
     /// Only stores and writes to an eventfd: both are async-signal-safe.
     extern "C" fn on_signal(number: i32) {
-        SIGNALLED.store(number, Ordering::SeqCst);
-        if let Some(waker) = WAKER.get() {
+        SIGNALLED.store(number, Relaxed);
+        // SAFETY: null, or a waker that was leaked.
+        if let Some(waker) = unsafe { WAKER.load(Relaxed).as_ref() } {
             let _ = waker.wake();
         }
     }
@@ -5394,7 +5145,7 @@ mod sys {
     /// Has TERM, INT and USR1 wake the loop. Where no signal is ever
     /// delivered (Unikraft) this has no effect.
     pub fn catch_signals(waker: mio::Waker) {
-        let _ = WAKER.set(waker);
+        WAKER.store(Box::leak(Box::new(waker)), Relaxed);
         for number in [SIGTERM, SIGINT, SIGUSR1] {
             // SAFETY: the handler has the C signature that signal(2) wants.
             unsafe { signal(number, on_signal as *const () as usize) };
@@ -5403,25 +5154,52 @@ mod sys {
 
     /// The last signal caught, 0 for none; reading it forgets it.
     pub fn take_signal() -> i32 {
-        SIGNALLED.swap(0, Ordering::SeqCst)
+        SIGNALLED.swap(0, Relaxed)
+    }
+
+    /// The words of the command line behind the program's name. A write to a
+    /// closed pipe is an error from here on, not a signal.
+    pub fn arguments(count: i32, words: *const *const u8) -> Vec<Text> {
+        // SAFETY: the system gives `count` pointers to texts that stay.
+        unsafe {
+            signal(SIGPIPE, SIG_IGN);
+            (1..count.max(1) as usize).map(|at| text(*words.add(at))).collect()
+        }
+    }
+
+    /// # Safety
+    /// `at` points to a text that ends with NUL and stays.
+    unsafe fn text(at: *const u8) -> Text {
+        // SAFETY: see above.
+        unsafe { std::slice::from_raw_parts(at, strlen(at)) }
+    }
+
+    /// A variable of the environment.
+    pub fn variable(name: &[u8]) -> Option<Text> {
+        // SAFETY: the name ends with NUL; the environment is never changed.
+        unsafe {
+            let value = getenv(text!("{}\0", name).as_ptr());
+            (!value.is_null()).then(|| text(value))
+        }
+    }
+
+    pub fn pid() -> u64 {
+        // SAFETY: takes nothing.
+        unsafe { getpid() as u64 }
     }
 
     /// Raises the limit of open files towards `wanted`; returns what is allowed.
     pub fn allow_files(wanted: u64) -> u64 {
         let mut limit = [0u64; 2];
-        // SAFETY: both calls get a valid pointer to two 64-bit words.
+        // SAFETY: each pointer is null or to two 64-bit words.
         unsafe {
-            if getrlimit(RLIMIT_NOFILE, &raw mut limit) != 0 {
+            if prlimit(0, RLIMIT_NOFILE, std::ptr::null(), &raw mut limit) != 0 {
                 return u64::MAX;
             }
-            if limit[0] < wanted {
-                // root may raise the hard limit too; anybody may go up to it
-                let both = [wanted, limit[1].max(wanted)];
-                let soft = [wanted.min(limit[1]), limit[1]];
-                if setrlimit(RLIMIT_NOFILE, &raw const both) == 0 {
-                    limit = both;
-                } else if setrlimit(RLIMIT_NOFILE, &raw const soft) == 0 {
-                    limit = soft;
+            // root may raise the hard limit too; anybody may go up to it
+            for new in [[wanted, limit[1].max(wanted)], [wanted.min(limit[1]), limit[1]]] {
+                if limit[0] < wanted && prlimit(0, RLIMIT_NOFILE, &raw const new, std::ptr::null_mut()) == 0 {
+                    limit = new;
                 }
             }
         }
@@ -5431,24 +5209,18 @@ mod sys {
     /// Bytes of memory that this process may still take: the least of the
     /// address-space limit, the control group's limit and what is free.
     pub fn available_memory() -> u64 {
-        let mut available = u64::MAX;
         let mut limit = [u64::MAX; 2];
         let mut info = SysInfo::default();
-        // SAFETY: both get pointers to structures of the size they fill.
+        // SAFETY: both get pointers to structures of the size they fill; where
+        // they fail, the structures say that there is no limit.
         unsafe {
-            if getrlimit(RLIMIT_AS, &raw mut limit) == 0 {
-                available = available.min(limit[0]);
-            }
-            if sysinfo(&raw mut info) == 0 && info.total > 0 {
-                // on Linux, memory that the page cache holds is not "free"
-                let free = match number_in(b"/proc/meminfo", b"MemAvailable:") {
-                    Some(kib) => kib * 1024,
-                    None => info.free.saturating_mul(u64::from(info.unit.max(1))),
-                };
-                available = available.min(free);
-            }
+            prlimit(0, RLIMIT_AS, std::ptr::null(), &raw mut limit);
+            sysinfo(&raw mut info);
         }
-        available.min(number_in(b"/sys/fs/cgroup/memory.max", b"").unwrap_or(u64::MAX))
+        let free = if info.total > 0 { info.free.saturating_mul(info.unit.max(1).into()) } else { u64::MAX };
+        // on Linux, memory that the page cache holds is not "free"
+        let free = number_in(b"/proc/meminfo", b"MemAvailable:").map_or(free, |kib| kib * 1024);
+        free.min(limit[0]).min(number_in(b"/sys/fs/cgroup/memory.max", b"").unwrap_or(u64::MAX))
     }
 
     /// The first number behind a key in a file of the kernel's.
@@ -5456,105 +5228,27 @@ mod sys {
         let text = read_file(file).ok()?;
         let at = (0..text.len()).find(|&at| text[at..].starts_with(key))?;
         let digits = text[at + key.len()..].trim_ascii_start().split(|byte| !byte.is_ascii_digit()).next()?;
-        crate::config::number(digits, 0, u64::MAX)
+        decimal(digits, 0, u64::MAX >> 10)
     }
 
     /// Writes what a descriptor takes at once, without blocking and without
     /// changing its flags, which other processes may share: poll(2) promises
-    /// room for [`PIPE_ROOM`] bytes. Returns the bytes taken, 0 when it is full.
-    pub fn write_some(fd: i32, bytes: &[u8]) -> io::Result<usize> {
+    /// room for [`PIPE_ROOM`] bytes. Gives the bytes taken, 0 when it is full,
+    /// None when it is closed.
+    pub fn write_some(fd: i32, bytes: &[u8]) -> Option<usize> {
         let mut pollfd = PollFd { fd, events: POLLOUT, revents: 0 };
         // SAFETY: one valid pollfd; the pointer and length are one slice's.
         unsafe {
             if poll(&raw mut pollfd, 1, 0) <= 0 {
-                return Ok(0);
+                return Some(0);
             }
-            match write(fd, bytes.as_ptr(), bytes.len().min(PIPE_ROOM)) {
-                -1 => Err(io::Error::last_os_error()),
-                taken => Ok(taken as usize),
-            }
+            usize::try_from(write(fd, bytes.as_ptr(), bytes.len().min(PIPE_ROOM))).ok()
         }
-    }
-    /// PIPE_BUF of Linux.
-    const PIPE_ROOM: usize = 4096;
-
-    /// A listening socket that was open when the program was started.
-    pub fn inherited(descriptor: i32) -> std::net::TcpListener {
-        // SAFETY: the configuration says that this descriptor is a socket of
-        // ours, and names it once.
-        unsafe { std::net::TcpListener::from_raw_fd(descriptor) }
-    }
-
-    /// Goes on in the background, as daemon(3) does.
-    pub fn background() -> io::Result<()> {
-        // SAFETY: called before any thread exists.
-        match unsafe { daemon(1, 0) } {
-            0 => Ok(()),
-            _ => Err(io::Error::last_os_error()),
-        }
-    }
-
-    /// What an error of the system is called, without std's formatting code.
-    pub fn reason(error: &io::Error) -> Text {
-        const NAMES: &[(i32, &str)] = &[
-            (1, "not permitted"),
-            (2, "no such file or directory"),
-            (9, "bad descriptor"),
-            (12, "no memory"),
-            (13, "permission denied"),
-            (21, "it is a directory"),
-            (23, "too many open files in the system"),
-            (24, "too many open files"),
-            (38, "not supported by this system"),
-            (97, "this address family is not supported"),
-            (98, "the address is in use"),
-            (99, "this machine has no such address"),
-        ];
-        let number = error.raw_os_error().unwrap_or(0);
-        match NAMES.iter().find(|name| name.0 == number) {
-            Some(name) => name.1.as_bytes(),
-            None => cat!("error ", itoa::Buffer::new().format(number)),
-        }
-    }
-
-    /// A whole file, for good.
-    ///
-    /// # Errors
-    /// A message that names the file and the reason.
-    pub fn read_file(name: Text) -> Result<Text, Text> {
-        let path = Path::new(OsStr::from_bytes(name));
-        std::fs::read(path).map(|text| &*text.leak()).map_err(|why| cat!("cannot read '", name, "' : ", reason(&why)))
-    }
-
-    /// The files that `-f` names: the file itself, or a directory's `*.cfg` in
-    /// the order of their names.
-    pub fn configuration_files(name: Text) -> Vec<Text> {
-        let Ok(entries) = std::fs::read_dir(Path::new(OsStr::from_bytes(name))) else { return vec![name] };
-        let paths = entries.flatten().map(|entry| cat!(entry.path().into_os_string().as_bytes()));
-        let mut files: Vec<Text> = paths.filter(|path| path.ends_with(b".cfg")).collect();
-        // few, so the simplest of sorts
-        for end in (1..files.len()).rev() {
-            (0..end).for_each(|at| {
-                if files[at] > files[at + 1] {
-                    files.swap(at, at + 1)
-                }
-            });
-        }
-        files
-    }
-
-    /// A variable of the environment.
-    pub fn variable(name: Text) -> Option<Text> {
-        std::env::var_os(OsStr::from_bytes(name)).map(|value| cat!(value.as_bytes()))
-    }
-
-    /// The name of this machine, where the system tells it.
-    pub fn node() -> Text {
-        read_file(b"/proc/sys/kernel/hostname").map_or(b"localhost", |name| name.trim_ascii_end())
     }
 
     /// Writes messages. A closed output is nobody's error at start.
-    pub fn print(fd: i32, mut text: &[u8]) {
+    pub fn print(fd: i32, text: impl AsRef<[u8]>) {
+        let mut text = text.as_ref();
         while !text.is_empty() {
             // SAFETY: the pointer and the length are one slice's.
             match unsafe { write(fd, text.as_ptr(), text.len()) } {
@@ -5563,19 +5257,193 @@ mod sys {
             }
         }
     }
+
+    /// Goes on in a child process of its own session, with no terminal.
+    ///
+    /// # Errors
+    /// Where there are no processes (Unikraft).
+    pub fn background() -> Result<(), Text> {
+        // SAFETY: no thread exists, no lock is held; the path ends with NUL.
+        unsafe {
+            match syscall(CLONE_GETDENTS_DIRECTORY.0, i64::from(SIGCHLD), 0i64, 0i64, 0i64, 0i64) {
+                0 => {}
+                1.. => _exit(0),
+                _ => return Err(reason(&std::io::Error::last_os_error())),
+            }
+            setsid();
+            let null = open(c"/dev/null".as_ptr().cast(), READ_WRITE);
+            for fd in 0..3 {
+                dup2(null, fd);
+            }
+        }
+        Ok(())
+    }
+
+    /// What an error of the system is called, without std's formatting code.
+    pub fn reason(error: &std::io::Error) -> Text {
+        const NAMES: Text = b"1 not permitted|2 no such file or directory|12 no memory|13 permission denied|\
+                             20 not a directory|21 it is a directory|24 too many open files|38 not supported here|\
+                             97 this address family is not supported|98 the address is in use|\
+                             99 this machine has no such address";
+        let code = number(error.raw_os_error().unwrap_or(0) as u64);
+        let name = split(NAMES, b'|').find_map(|name| name.strip_prefix(text!("{} ", code)));
+        name.unwrap_or(text!("error {}", code))
+    }
+
+    fn refused<T>(what: &[u8], name: Text) -> Result<T, Text> {
+        Err(text!("{} '{}' : {}", what, name, reason(&std::io::Error::last_os_error())))
+    }
+
+    pub fn change_directory(name: Text) -> Result<(), Text> {
+        // SAFETY: the path ends with NUL.
+        match unsafe { chdir(text!("{}\0", name).as_ptr()) } {
+            0 => Ok(()),
+            _ => refused(b"cannot change to directory", name),
+        }
+    }
+
+    /// A whole file of at most 256 KiB, for good.
+    ///
+    /// # Errors
+    /// A message that names the file and the reason.
+    pub fn read_file(name: Text) -> Result<Text, Text> {
+        let mut text = Vec::new();
+        let mut bytes = [0; 4096];
+        // SAFETY: the path ends with NUL; the pointer and length are one array's.
+        unsafe {
+            let fd = open(text!("{}\0", name).as_ptr(), 0);
+            if fd < 0 {
+                return refused(b"cannot read", name);
+            }
+            loop {
+                match read(fd, bytes.as_mut_ptr(), bytes.len()) {
+                    _ if text.len() > MAX_FILE => return Err(text!("'{}' is larger than 256 KiB", name)),
+                    count @ 1.. => text.extend_from_slice(&bytes[..count as usize]),
+                    0 => break,
+                    _ => return refused(b"cannot read", name),
+                }
+            }
+            close(fd);
+        }
+        Ok(text.leak())
+    }
+
+    /// The files that `-f` names: the file itself, or a directory's `*.cfg` in
+    /// the order of their names.
+    pub fn configuration_files(name: Text) -> Vec<Text> {
+        let mut files: Vec<Text> = Vec::new();
+        let mut bytes = [0u8; 4096];
+        // SAFETY: the path ends with NUL; the pointer and length are one array's.
+        let fd = unsafe { open(text!("{}\0", name).as_ptr(), CLONE_GETDENTS_DIRECTORY.2) };
+        if fd < 0 {
+            return vec![name];
+        }
+        loop {
+            // SAFETY: as above; fails where O_DIRECTORY was not heeded.
+            let count = unsafe { syscall(CLONE_GETDENTS_DIRECTORY.1, i64::from(fd), bytes.as_mut_ptr(), bytes.len()) };
+            if count <= 0 {
+                files.extend((count < 0).then_some(name));
+                break;
+            }
+            // each entry: 16 bytes, its length in two, its type, its name
+            let mut entries = &bytes[..count as usize];
+            while entries.len() > 19 {
+                let entry = split_at_byte(&entries[19..], 0).0;
+                if entry.ends_with(b".cfg") {
+                    let file = text!("{}/{}", name, entry);
+                    files.insert(files.iter().take_while(|other| **other < file).count(), file);
+                }
+                entries = &entries[usize::from(u16::from_le_bytes([entries[16], entries[17]]))..];
+            }
+        }
+        // SAFETY: closes what was opened here, if it was.
+        unsafe { close(fd) };
+        files
+    }
 }
 
-/// A bounded writer over a byte slice. Owns nothing; calls itoa only.
+/// A bounded writer over a byte slice, and text that is built at start. Owns
+/// nothing; calls itoa only.
 mod out {
     /// Text that lives as long as the program: what is configured and what is
     /// built from it at start. It is never given back, nor is any more taken
     /// once the program serves.
     pub type Text = &'static [u8];
 
-    /// See `cat!`: a function, so that each of its many uses stays small.
+    /// Gives a template part by part: what stands around each `{}`, and in its
+    /// place the next of the values.
+    pub fn parts(template: &str, values: &[&[u8]], put: &mut dyn FnMut(&[u8])) {
+        let mut values = values.iter();
+        let mut rest = template.as_bytes();
+        while let Some(at) = rest.windows(2).position(|two| two == b"{}") {
+            put(&rest[..at]);
+            put(values.next().unwrap_or(&&b""[..]));
+            rest = &rest[at + 2..];
+        }
+        put(rest);
+    }
+
+    /// See `text!`.
     #[inline(never)]
-    pub fn join(parts: &[&[u8]]) -> Text {
-        parts.concat().leak()
+    pub fn text(template: &str, values: &[&[u8]]) -> Text {
+        let size = values.iter().fold(template.len(), |size, value| size + value.len());
+        let mut text = Vec::with_capacity(size);
+        parts(template, values, &mut |part| text.extend_from_slice(part));
+        text.leak()
+    }
+
+    /// A number as a text.
+    #[inline(never)]
+    pub fn number(number: u64) -> Text {
+        text!("{}", itoa::Buffer::new().format(number))
+    }
+
+    /// What stands before and behind the first such byte.
+    #[inline(never)]
+    pub fn split_at_byte(text: &[u8], byte: u8) -> (&[u8], &[u8]) {
+        match text.iter().position(|&other| other == byte) {
+            Some(at) => (&text[..at], &text[at + 1..]),
+            None => (text, b""),
+        }
+    }
+
+    /// The parts of a text between such bytes. One type for all lists and
+    /// lines, where those of std would be compiled anew for each.
+    pub struct Split<'a> {
+        rest: Option<&'a [u8]>,
+        by: u8,
+    }
+
+    pub fn split(text: &[u8], by: u8) -> Split<'_> {
+        Split { rest: Some(text), by }
+    }
+
+    impl<'a> Iterator for Split<'a> {
+        type Item = &'a [u8];
+
+        #[inline(never)]
+        fn next(&mut self) -> Option<&'a [u8]> {
+            let rest = self.rest?;
+            let end = rest.iter().position(|&byte| byte == self.by);
+            self.rest = end.map(|end| &rest[end + 1..]);
+            Some(&rest[..end.unwrap_or(rest.len())])
+        }
+    }
+
+    /// The place of a word in a list of words with blanks between.
+    #[inline(never)]
+    pub fn place(word: &[u8], list: &str) -> Option<usize> {
+        split(list.as_bytes(), b' ').position(|one| one == word)
+    }
+
+    /// A decimal number within bounds, digits only.
+    pub fn decimal(text: &[u8], least: u64, most: u64) -> Option<u64> {
+        let digit = |sum: u64, byte: &u8| {
+            let digit = byte.is_ascii_digit().then(|| u64::from(byte - b'0'))?;
+            sum.checked_mul(10)?.checked_add(digit)
+        };
+        let number = text.iter().try_fold(0, digit).filter(|_| !text.is_empty())?;
+        (least..=most).contains(&number).then_some(number)
     }
 
     /// Copies equally long slices. Most are a few bytes, for which memcpy would
@@ -5600,15 +5468,13 @@ mod out {
         bytes: &'a mut [u8],
         len: usize,
         /// Bytes at the end that are not written to for now.
-        kept_free: usize,
+        pub kept_free: usize,
         pub full: bool,
     }
 
     impl<'a> Out<'a> {
-        /// A writer that goes on behind the first `len` bytes.
-        pub fn new(bytes: &'a mut [u8], len: usize) -> Self {
-            debug_assert!(len <= bytes.len());
-            Self { bytes, len, kept_free: 0, full: false }
+        pub fn new(bytes: &'a mut [u8]) -> Self {
+            Self { bytes, len: 0, kept_free: 0, full: false }
         }
 
         pub fn put(&mut self, text: impl AsRef<[u8]>) -> &mut Self {
@@ -5626,60 +5492,49 @@ mod out {
             self
         }
 
-        pub fn num(&mut self, number: impl itoa::Integer) -> &mut Self {
+        /// See `put!`.
+        #[inline(never)]
+        pub fn form(&mut self, template: &str, values: &[&[u8]]) -> &mut Self {
+            parts(template, values, &mut |part| {
+                self.put_bytes(part);
+            });
+            self
+        }
+
+        #[inline(never)]
+        pub fn num(&mut self, number: i64) -> &mut Self {
             self.put_bytes(itoa::Buffer::new().format(number).as_bytes())
         }
 
         /// A number with leading zeros, `digits` wide, at most 4.
-        pub fn padded(&mut self, number: u32, digits: usize) {
+        pub fn padded(&mut self, number: u64, digits: usize) {
             let mut buffer = itoa::Buffer::new();
             let text = buffer.format(number);
             self.put(&b"0000"[..digits.saturating_sub(text.len()).min(4)]).put(text);
         }
 
         /// A number in hexadecimal digits.
-        pub fn hex(&mut self, number: usize) {
+        pub fn hex(&mut self, number: usize) -> &mut Self {
             let digits = (usize::BITS - number.leading_zeros()).div_ceil(4).max(1);
             for shift in (0..digits).rev() {
                 self.put([b"0123456789abcdef"[number >> (4 * shift) & 15]]);
             }
+            self
         }
 
         /// Text inside HTML, element or attribute.
         pub fn html(&mut self, text: &[u8]) -> &mut Self {
-            self.escaped(text, |byte| match byte {
-                b'&' => "&amp;",
-                b'<' => "&lt;",
-                b'>' => "&gt;",
-                b'"' => "&quot;",
-                b'\'' => "&#39;",
-                _ => "",
-            })
-        }
-
-        /// Text inside a JSON string, or a value of a Prometheus label.
-        pub fn json(&mut self, text: &[u8]) -> &mut Self {
-            self.escaped(text, |byte| match byte {
-                b'"' => "\\\"",
-                b'\\' => "\\\\",
-                b'\n' => "\\n",
-                0..=31 => "?",
-                _ => "",
-            })
-        }
-
-        /// Copies `text`, bytes for which `escape` has a word replaced by it.
-        fn escaped(&mut self, text: &[u8], escape: fn(u8) -> &'static str) -> &mut Self {
-            let mut plain = 0;
-            for (at, &byte) in text.iter().enumerate() {
-                let word = escape(byte);
-                if !word.is_empty() {
-                    self.put_bytes(&text[plain..at]);
-                    self.put_bytes(word.as_bytes());
-                    plain = at + 1;
-                }
+            for &byte in text {
+                match byte {
+                    b'&' => self.put("&amp;"),
+                    b'<' => self.put("&lt;"),
+                    b'>' => self.put("&gt;"),
+                    b'"' => self.put("&quot;"),
+                    b'\'' => self.put("&#39;"),
+                    _ => self.put([byte]),
+                };
             }
-            self.put_bytes(&text[plain..])
+            self
         }
 
         /// Leaves room for what [`Out::fill_gap`] writes later.
@@ -5707,11 +5562,6 @@ mod out {
             (self.bytes.len() - self.kept_free).saturating_sub(self.len)
         }
 
-        /// Keeps room at the end for what is written or inserted later.
-        pub fn keep_free(&mut self, bytes: usize) {
-            self.kept_free = bytes;
-        }
-
         /// Forgets everything from `len` on, and that the slice was full.
         pub fn truncate(&mut self, len: usize) {
             debug_assert!(len <= self.len);
@@ -5727,9 +5577,9 @@ mod out {
 
 #[cfg(test)]
 mod tests {
-    use crate::config::{Config, Parser, Report};
+    use crate::config::{ALERT, Config, Parser, Report};
     use crate::connection::{Connection, Next, Service};
-    use crate::http::{self, BodyReader, Framing, Parsed};
+    use crate::http::{self, Framing, Parsed};
     use crate::log::Log;
     use crate::out::Out;
     use crate::rules::Wall;
@@ -5765,18 +5615,17 @@ mod tests {
     }
 
     fn configured(text: &str) -> (Config, Report) {
-        let mut report = Report::default();
-        let mut parser = Parser::new(&mut report);
-        parser.parse(b"test", cat!(text));
-        (parser.finish(), report)
+        let mut parser = Parser::new();
+        parser.parse(b"test", text!("{}", text));
+        parser.finish()
     }
 
     fn service(text: &str) -> Service {
         let (config, report) = configured(&[text, "\n"].concat());
-        assert!(report.errors.is_empty(), "{}", String::from_utf8_lossy(report.errors[0]));
+        assert!(!report.has(ALERT));
         let config: &'static Config = Box::leak(Box::new(config));
-        let statistics = Statistics::new(Process { maxconn: 10, ..Process::default() }, config);
-        Service { config, statistics, log: Log::new(true), now_ms: 0, wall: Wall::default() }
+        let statistics = Statistics::new(config, Process { maxconn: 10, ..Process::default() });
+        Service { statistics, log: Log::new(true), wall: Wall::default() }
     }
 
     const RULES: &str = "frontend web\n mode http\n bind :1\n timeout client 5s\n stats uri /stats\n option httplog\n\
@@ -5789,12 +5638,13 @@ mod tests {
     /// that `piece` gives; every answer is sent at once.
     fn answers(service: &mut Service, bytes: &[u8], mut piece: impl FnMut() -> usize) -> Vec<u8> {
         let address = "127.0.0.1:1".parse().unwrap();
-        let mut connection = Connection::open(0, address, address, service);
+        let mut connection = Connection::open(&service.statistics.config.proxies[0], address, address, service);
         let (mut answered, mut input, mut rest) = (Vec::new(), Vec::new(), bytes);
-        let mut buffer = vec![0; service.config.global.bufsize];
+        let bufsize = service.statistics.config.global.bufsize;
+        let mut buffer = vec![0; bufsize];
         for turn in 0.. {
             assert!(turn < 100_000, "a connection that is stuck");
-            let mut out = Out::new(&mut buffer, 0);
+            let mut out = Out::new(&mut buffer);
             let (used, next) = connection.advance(service, &input, rest.is_empty(), &mut out);
             answered.extend_from_slice(out.written());
             input.drain(..used);
@@ -5802,7 +5652,7 @@ mod tests {
                 Next::Close => break,
                 Next::Write => {}
                 _ => {
-                    let room = service.config.global.bufsize - input.len();
+                    let room = bufsize - input.len();
                     let length = piece().min(rest.len()).min(room);
                     assert!(room > 0, "a full buffer that is not answered");
                     input.extend_from_slice(&rest[..length]);
@@ -5822,7 +5672,7 @@ mod tests {
     fn a_request_line_is_what_the_specification_says() {
         let parse = |line: &str| {
             let mut slots = [http::EMPTY_HEADER; http::MAX_HEADERS];
-            matches!(http::parse(cat!(line, "\r\n\r\n"), &mut slots), Parsed::Head(_))
+            matches!(http::parse(text!("{}\r\n\r\n", line), &mut slots), Parsed::Head(_))
         };
         for line in
             ["GET / HTTP/1.1", "GET  /  HTTP/1.0", "BREW * HTTP/2.0", "CONNECT a:1 HTTP/1.1", "GET http://a HTTP/1.1"]
@@ -5840,14 +5690,22 @@ mod tests {
     fn a_chunked_body_ends_where_it_says_however_it_is_cut() {
         let body = b"3;x=y\r\nabc\r\n10\r\n0123456789abcdef\r\n0\r\nt: 1\r\n\r\n";
         for cut in 0..body.len() {
-            let mut reader = BodyReader::new(Framing::Chunked);
-            let (used, ended) = reader.take(&body[..cut]).unwrap();
-            assert!(!ended && used <= cut);
-            let (rest, ended) = reader.take(&body[used..]).unwrap();
-            assert!(ended && used + rest == body.len(), "{cut}");
+            assert_eq!(http::body(Framing::Chunked, &body[..cut]).unwrap(), None, "{cut}");
         }
+        assert_eq!(http::body(Framing::Chunked, &[body, &b"GET"[..]].concat()).unwrap(), Some(body.len()));
         for bad in ["x\r\n", "-1\r\n", " 1\r\n", "1\nab", "1\r\nab\r\n", "1;a\nb\r\n", "fffffffffffffffff\r\n"] {
-            assert!(BodyReader::new(Framing::Chunked).take(bad.as_bytes()).is_err(), "{bad:?}");
+            assert!(http::body(Framing::Chunked, bad.as_bytes()).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn an_address_is_read_as_std_reads_it() {
+        let texts = "1.2.3.4 0.0.0.0 255.255.255.255 256.1.1.1 1.2.3 1.2.3.4.5 1.2.3. :: ::1 1:: 1::2 1:2:3:4:5:6:7:8 \
+                     1:2:3:4:5:6:7 1:2:3:4:5:6:7::8 1:2:3:4:5:6::8 ::ffff:1.2.3.4 1:2:3:4:5:6:1.2.3.4 1.2.3.4:: ::1::2 \
+                     ::: 1: :1 12345:: g:: 1:2:3:4:5:6:7:8:9 1:2:3:4:5:6:7:1.2.3.4 fe80::A:b";
+        for text in texts.split(' ') {
+            let wanted = text.parse::<std::net::IpAddr>().ok();
+            assert_eq!(crate::rules::parse_ip(text.as_bytes()), wanted, "{text}");
         }
     }
 
@@ -5863,7 +5721,7 @@ mod tests {
     #[test]
     fn numbers_and_text_never_leave_their_buffer() {
         let mut bytes = [0; 16];
-        let mut out = Out::new(&mut bytes, 0);
+        let mut out = Out::new(&mut bytes);
         out.put("0123456789").num(12345).put("67");
         assert_eq!((out.written(), out.full), (&b"012345678912345"[..], true));
         out.truncate(2);
@@ -6000,8 +5858,8 @@ mod tests {
         for _ in 0..rounds() {
             let text = random.soup(pieces, 60);
             let (config, report) = configured(&String::from_utf8_lossy(&text));
-            assert!(report.errors.iter().all(|error| !error.is_empty()));
-            assert!(config.proxies.iter().all(|proxy| proxy.reply(503).status == 503));
+            report.has(ALERT);
+            assert!(config.proxies.iter().all(|proxy| config.reply(proxy, 503).status == 503));
         }
     }
 
