@@ -314,7 +314,8 @@ mod event_loop {
         readable: bool,
         /// The kernel refused to take more.
         blocked: bool,
-        /// It is asked to tell when it takes more again.
+        /// The kernel tells of events; also when it takes more again.
+        watched: bool,
         watches_writes: bool,
         /// The peer sends nothing more.
         ended: bool,
@@ -369,6 +370,17 @@ mod event_loop {
                 shared.buffers.give_back(&mut self.input);
             }
             Ok(())
+        }
+
+        /// Has the kernel tell of events from now on, those that wait included.
+        fn watch(&mut self, registry: &Registry) -> Result<(), ()> {
+            let writes = self.watches_writes.then_some(Interest::WRITABLE);
+            let interest = writes.map_or(Interest::READABLE, |writes| Interest::READABLE | writes);
+            let result = match std::mem::replace(&mut self.watched, true) {
+                true => registry.reregister(&mut self.stream, self.token, interest),
+                false => registry.register(&mut self.stream, self.token, interest),
+            };
+            result.map_err(drop)
         }
 
         /// Has the connection look at its input.
@@ -443,10 +455,8 @@ mod event_loop {
                     Err(why) if why.kind() == ErrorKind::Interrupted => {}
                     Err(why) if why.kind() == ErrorKind::WouldBlock => {
                         self.blocked = true;
-                        if !self.watches_writes {
-                            self.watches_writes = true;
-                            let both = Interest::READABLE | Interest::WRITABLE;
-                            shared.registry.reregister(&mut self.stream, self.token, both).map_err(drop)?;
+                        if !std::mem::replace(&mut self.watches_writes, true) && self.watched {
+                            self.watch(&shared.registry)?;
                         }
                         return Ok(Io::Blocked);
                     }
@@ -771,7 +781,7 @@ mod event_loop {
             }
         }
 
-        fn open(&mut self, mut stream: TcpStream, peer: SocketAddr, proxy: &'static Proxy) {
+        fn open(&mut self, stream: TcpStream, peer: SocketAddr, proxy: &'static Proxy) {
             let at = match self.free.pop() {
                 Some(at) => at as usize,
                 None => {
@@ -780,24 +790,21 @@ mod event_loop {
                     self.slots.len() - 1
                 }
             };
-            let token = Token(at);
-            if self.shared.registry.register(&mut stream, token, Interest::READABLE).is_err() {
-                self.free.push(at as u32);
-                return;
-            }
             let local = if self.needs_scene { stream.local_addr().unwrap_or(peer) } else { peer };
             let connection = Connection::open(proxy, peer, local, &mut self.shared.service);
-            let (input, output, next) = (Buffer::default(), Buffer::default(), Next::Read);
-            let [readable, blocked, watches_writes, ended, unprobed, nodelay] = [false; 6];
-            self.slots[at] = Some(Slot {
+            let (token, input, output, next) = (Token(at), Buffer::default(), Buffer::default(), Next::Read);
+            let [blocked, watched, watches_writes, ended, unprobed, nodelay] = [false; 6];
+            let slot = self.slots[at].insert(Slot {
                 stream,
                 token,
                 connection,
                 input,
                 output,
                 next,
-                readable,
+                // most clients have sent their request by now
+                readable: true,
                 blocked,
+                watched,
                 watches_writes,
                 ended,
                 unprobed,
@@ -805,7 +812,9 @@ mod event_loop {
                 retries: 0,
             });
             // no backend: in mode tcp, nobody is there to talk to
-            self.settle(at, if proxy.http { Ok(()) } else { Err(()) });
+            let served = if proxy.http { slot.drive(&mut self.shared, false) } else { Err(()) };
+            let watched = served.and_then(|()| slot.watch(&self.shared.registry));
+            self.settle(at, watched);
         }
 
         /// Nobody can be accepted. Where a short read left a close unseen (on
@@ -1609,7 +1618,7 @@ mod stats {
     }
 
     /// The numbers of one proxy.
-    #[derive(Clone, Default)]
+    #[derive(Default)]
     pub struct Counters {
         counts: [u64; COUNTS],
         /// Answers by the first digit of their status; 0 for no answer at all.
@@ -1671,7 +1680,7 @@ mod stats {
 
     impl Statistics {
         pub fn new(config: &'static Config, process: Process) -> Self {
-            let proxies = vec![Counters::default(); config.proxies.len()];
+            let proxies = config.proxies.iter().map(|_| Counters::default()).collect();
             let templates = templates(config);
             Self { config, now_ms: 0, process, proxies, templates }
         }
@@ -2026,15 +2035,7 @@ mod stats {
         }
         json.next_row(NO_ROW);
         json.put("]\n");
-        let csv = csv.done();
-        [
-            html(config, &columns).done(),
-            csv,
-            typed.done(),
-            json.done(),
-            schema().done(),
-            metrics(config, &columns).done(),
-        ]
+        [html(config, &columns), csv.done(), typed.done(), json.done(), schema(), metrics(config, &columns)]
     }
 
     /// Type of a column in the typed and the JSON format.
@@ -2079,7 +2080,7 @@ mod stats {
     ];
 
     /// JSON Schema (draft 4) of what `;json` gives.
-    fn schema() -> Draft {
+    fn schema() -> &'static [Piece] {
         let mut draft = Draft::new();
         draft.put(r##"{"$schema":"http://json-schema.org/draft-04/schema#","title":"Statistics","type":"array","items":{"type":"array","items":{"type":"object","properties":{"objType":{"enum":["Frontend","Backend"]},"proxyId":{"type":"integer","minimum":1},"id":{"type":"integer","minimum":0},"field":{"type":"object","properties":{"pos":{"type":"integer","minimum":0},"name":{"type":"string"}},"required":["pos","name"]},"processNum":{"type":"integer","minimum":1},"tags":{"type":"object","properties":{"##);
         for (name, words) in TAGS {
@@ -2091,7 +2092,7 @@ mod stats {
         }
         draft.put(r##"},"required":["origin","nature","scope"]},"value":{"type":"object","properties":{"type":{"enum":["str","u32","u64","s32"]},"value":{"type":["string","integer"]}},"required":["type","value"]}},"required":["objType","proxyId","id","field","processNum","tags","value"]}}}"##);
         draft.put("\n");
-        draft
+        draft.done()
     }
 
     /// HELP and TYPE of a metric (Prometheus text format 0.0.4).
@@ -2107,7 +2108,7 @@ mod stats {
         put!(draft, "# TYPE haproxy_{}_{} {}\n", object, name, if counter { "counter" } else { "gauge" });
     }
 
-    fn metrics(config: &Config, columns: &[Column]) -> Draft {
+    fn metrics(config: &Config, columns: &[Column]) -> &'static [Piece] {
         let mut draft = Draft::new();
         for (names, counter, value) in PROCESS {
             for name in split(names.as_bytes(), b'|') {
@@ -2147,7 +2148,7 @@ mod stats {
                 }
             }
         }
-        draft
+        draft.done()
     }
 
     // ---- pages -----------------------------------------------------------------
@@ -2358,7 +2359,7 @@ mod stats {
         }
     }
 
-    fn html(config: &Config, columns: &[Column]) -> Draft {
+    fn html(config: &Config, columns: &[Column]) -> &'static [Piece] {
         let named = |name: &[u8]| columns.iter().find(|column| column.name == name).unwrap_or(&columns[0]);
         let mut draft = Draft::new();
         put!(draft, "{}{}</style>", PAGE_TOP, STYLE).fill(Fill::Page(Page::top));
@@ -2409,7 +2410,7 @@ mod stats {
                 draft.put("</dl>");
             }
         }
-        draft
+        draft.done()
     }
 
     fn html_title(proxy: &Proxy, draft: &mut Draft) {
