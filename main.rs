@@ -38,7 +38,7 @@
 //! arm in `connection`.
 
 #![cfg_attr(not(test), no_main)]
-#![cfg_attr(test, allow(dead_code))]
+#![cfg_attr(any(test, fuzzing), allow(dead_code))]
 
 use out::{Text, decimal, number, place};
 
@@ -69,13 +69,13 @@ Usage: haproxy [-f <file|dir>]... [-C <dir>] [-n <maxconn>] [-c] [-q] [-V] [-d] 
   -v   version                -vv  version and every supported word
 ";
 
-#[cfg(not(test))]
+#[cfg(not(any(test, fuzzing)))]
 #[global_allocator]
 static MEMORY: sys::Memory = sys::Memory::new();
 
 /// Where the system starts the program. Rust's own `main` would bring the
 /// preparations of std, which are larger than some modules here.
-#[cfg(not(test))]
+#[cfg(not(any(test, fuzzing)))]
 #[unsafe(no_mangle)]
 extern "C" fn main(count: i32, words: *const *const u8) -> i32 {
     run(&sys::arguments(count, words))
@@ -240,6 +240,8 @@ mod event_loop {
     const FIXED_BYTES: u64 = 512 * 1024;
     /// What the statistics of one proxy take, in bytes.
     const PROXY_BYTES: u64 = 96 * 1024;
+    /// Connections that may wait to be accepted, if `maxconn` is no larger.
+    const MIN_BACKLOG: u32 = 1024;
     /// Descriptors beside those of connections.
     const SPARE_FILES: u64 = 16;
     /// What of the available memory the default of `maxconn` leaves alone.
@@ -331,7 +333,7 @@ mod event_loop {
     struct Shared {
         service: Service,
         buffers: Buffers,
-        registry: Registry,
+        poll: Poll,
     }
 
     /// How a step went: done, or waiting for the socket. An error closes.
@@ -456,7 +458,7 @@ mod event_loop {
                     Err(why) if why.kind() == ErrorKind::WouldBlock => {
                         self.blocked = true;
                         if !std::mem::replace(&mut self.watches_writes, true) && self.watched {
-                            self.watch(&shared.registry)?;
+                            self.watch(shared.poll.registry())?;
                         }
                         return Ok(Io::Blocked);
                     }
@@ -583,7 +585,6 @@ mod event_loop {
 
     /// The listening sockets and all connections.
     pub struct Server {
-        poll: Poll,
         events: Events,
         shared: Shared,
         listeners: Vec<Listener>,
@@ -612,18 +613,17 @@ mod event_loop {
         pub fn start(config: Config, plan: &Plan, background: bool) -> Result<Self, Text> {
             let config: &'static Config = Box::leak(Box::new(config));
             let failed = |what: &[u8], why: Error| text!("{} : {}", what, sys::reason(&why));
-            let mut listeners = listen(config)?;
+            let mut listeners = listen(config, plan.maxconn)?;
             if background && let Err(why) = sys::background() {
                 crate::message("WARNING", text!("cannot go to the background, staying in front : {}", why));
             }
             let poll = Poll::new().map_err(|why| failed(b"cannot create an epoll", why))?;
-            let registry = poll.registry().try_clone().map_err(|why| failed(b"cannot share an epoll", why))?;
             let count = plan.maxconn as usize;
             for (at, listener) in listeners.iter_mut().enumerate() {
-                let watched = registry.register(&mut listener.socket, Token(count + at), Interest::READABLE);
+                let watched = poll.registry().register(&mut listener.socket, Token(count + at), Interest::READABLE);
                 watched.map_err(|why| failed(b"cannot watch a listener", why))?;
             }
-            match mio::Waker::new(&registry, WAKER) {
+            match mio::Waker::new(poll.registry(), WAKER) {
                 Ok(waker) => sys::catch_signals(waker),
                 Err(why) => crate::message("WARNING", failed(b"signals will not be handled", why)),
             }
@@ -647,9 +647,8 @@ mod event_loop {
             };
             let service = Service { statistics: Statistics::new(config, process), log: Log::new(logs), wall: wall() };
             Ok(Self {
-                poll,
                 events: Events::with_capacity(EVENTS),
-                shared: Shared { service, buffers: Buffers::new(2 * count, plan.bufsize), registry },
+                shared: Shared { service, buffers: Buffers::new(2 * count, plan.bufsize), poll },
                 listeners,
                 slots: Vec::with_capacity(count),
                 free: Vec::with_capacity(count),
@@ -667,7 +666,7 @@ mod event_loop {
         pub fn run(&mut self) -> i32 {
             loop {
                 let timeout = self.timeout();
-                if let Err(why) = self.poll.poll(&mut self.events, timeout)
+                if let Err(why) = self.shared.poll.poll(&mut self.events, timeout)
                     && why.kind() != ErrorKind::Interrupted
                 {
                     crate::message("ALERT", text!("waiting for events failed : {}", sys::reason(&why)));
@@ -813,7 +812,7 @@ mod event_loop {
             });
             // no backend: in mode tcp, nobody is there to talk to
             let served = if proxy.http { slot.drive(&mut self.shared, false) } else { Err(()) };
-            let watched = served.and_then(|()| slot.watch(&self.shared.registry));
+            let watched = served.and_then(|()| slot.watch(self.shared.poll.registry()));
             self.settle(at, watched);
         }
 
@@ -903,12 +902,15 @@ mod event_loop {
     }
 
     /// Opens every listening socket of the configuration.
-    fn listen(config: &'static Config) -> Result<Vec<Listener>, Text> {
+    fn listen(config: &'static Config, maxconn: u32) -> Result<Vec<Listener>, Text> {
         let mut listeners = Vec::new();
         for proxy in config.proxies.iter().filter(|proxy| !proxy.disabled) {
             for bind in &proxy.binds {
                 match TcpListener::bind(bind.address) {
-                    Ok(socket) => listeners.push(Listener { socket, proxy, ready: true }),
+                    Ok(socket) => {
+                        sys::set_backlog(&socket, maxconn.max(MIN_BACKLOG));
+                        listeners.push(Listener { socket, proxy, ready: true });
+                    }
                     Err(why) => {
                         let why = sys::reason(&why);
                         return Err(text!(
@@ -5024,6 +5026,7 @@ mod log {
 mod sys {
     use crate::out::{Text, decimal, number, split, split_at_byte};
     use std::alloc::{GlobalAlloc, Layout};
+    use std::os::fd::AsRawFd;
     use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicUsize, Ordering::Relaxed};
 
     unsafe extern "C" {
@@ -5035,6 +5038,7 @@ mod sys {
         fn dup2(old: i32, new: i32) -> i32;
         fn poll(fds: *mut PollFd, count: u64, timeout_ms: i32) -> i32;
         fn chdir(path: *const u8) -> i32;
+        fn listen(fd: i32, backlog: i32) -> i32;
         fn getenv(name: *const u8) -> *const u8;
         fn strlen(text: *const u8) -> usize;
         fn getpid() -> i32;
@@ -5187,6 +5191,13 @@ mod sys {
     pub fn pid() -> u64 {
         // SAFETY: takes nothing.
         unsafe { getpid() as u64 }
+    }
+
+    /// Has the kernel keep so many connections that wait to be accepted, where
+    /// it can: mio asks for 128.
+    pub fn set_backlog(socket: &impl AsRawFd, connections: u32) {
+        // SAFETY: the descriptor is open; listening again is allowed.
+        unsafe { listen(socket.as_raw_fd(), connections as i32) };
     }
 
     /// Raises the limit of open files towards `wanted`; returns what is allowed.
@@ -5576,7 +5587,11 @@ mod out {
     }
 }
 
-#[cfg(test)]
+#[cfg(fuzzing)]
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| tests::fuzz(bytes));
+
+#[cfg(any(test, fuzzing))]
+#[cfg_attr(fuzzing, allow(unused_imports))]
 mod tests {
     use crate::config::{ALERT, Config, Parser, Report};
     use crate::connection::{Connection, Next, Service};
@@ -5585,6 +5600,24 @@ mod tests {
     use crate::out::Out;
     use crate::rules::Wall;
     use crate::stats::{Process, Rate, Statistics};
+
+    /// One round under cargo fuzz: a configuration, or a stream of requests
+    /// that comes in pieces of the lengths that the first bytes say.
+    #[cfg(fuzzing)]
+    pub fn fuzz(bytes: &[u8]) {
+        thread_local! { static SERVICE: std::cell::RefCell<Service> = service(RULES).into(); }
+        match bytes {
+            [0, text @ ..] => drop(configured(&String::from_utf8_lossy(text))),
+            [first, second, stream @ ..] => SERVICE.with_borrow_mut(|service| {
+                let mut turn = 0usize;
+                answers(service, stream, || {
+                    turn += 1;
+                    1 + usize::from(if turn % 2 == 0 { *first } else { *second })
+                });
+            }),
+            _ => {}
+        }
+    }
 
     /// Numbers that are the same in every run (xorshift).
     struct Seeded(u64);

@@ -6,6 +6,7 @@
 #   ./test.sh NAME     the tests over sockets whose name contains NAME
 #   ./test.sh soak     a million connections of every bad kind (takes long)
 #   ./test.sh fuzz     the random tests of the pure parts, 200 times as many
+#   ./test.sh libfuzzer [SECONDS]   the same parts under cargo fuzz, on nightly
 #   ./test.sh kraft    the real thing: kraft build, run with -M 64M, curl, stop
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -103,6 +104,17 @@ kraft_run() {
     echo "served by a unikernel"
 }
 
+# The pure parts leak what they build from a configuration, on purpose: the
+# fuzzer starts itself again when that grows too large.
+libfuzzer() {
+    local found=target/fuzz
+    command -v cargo-fuzz >/dev/null || cargo install cargo-fuzz --locked
+    rustup toolchain install nightly --profile minimal
+    mkdir -p "$found/corpus" "$found/artifacts"
+    cargo +nightly fuzz run --fuzz-dir .ci/fuzz --target-dir "$found" -s none pure "$found/corpus" -- \
+        -max_total_time="$1" -max_len=4096 -fork=1 -ignore_ooms=1 -rss_limit_mb=1024 -artifact_prefix="$found/artifacts/"
+}
+
 case "${1:-all}" in
 all)
     setup
@@ -117,6 +129,7 @@ all)
     python3 .ci/sockets.py "$PROGRAM"
     ;;
 soak) setup && static_build && SOAK=${2:-1000000} python3 .ci/sockets.py "$PROGRAM" churn ;;
+libfuzzer) libfuzzer "${2:-3600}" ;;
 fuzz) HAPROXY_TEST_ROUNDS=${2:-400000} cargo test --locked --release -- any_ cut ;;
 kraft) setup && kraft_run ;;
 *) static_build && python3 .ci/sockets.py "$PROGRAM" "$@" ;;

@@ -944,7 +944,7 @@ def test_connections_past_maxconn_wait_and_are_served():
             for connection in held:
                 connection.sendall(b"GET / HTTP/1.1\r\n\r\n")
                 read_answer(connection)
-            waiting = [connect() for _ in range(4)]
+            waiting = [connect() for _ in range(300)]
             for connection in waiting:
                 connection.sendall(b"GET / HTTP/1.1\r\nconnection: close\r\n\r\n")
             waiting[0].settimeout(0.2)
