@@ -1509,7 +1509,7 @@ mod connection {
         }
 
         fn outcome(&self, service: &Service, status: u16, end: End, bytes_out: u64) -> Outcome {
-            let total_ms = (service.statistics.now_ms - self.since_ms) as i64;
+            let total_ms = service.statistics.now_ms.saturating_sub(self.since_ms) as i64;
             Outcome {
                 status: if status == 0 { -1 } else { status.into() },
                 bytes_in: 0,
@@ -5826,6 +5826,27 @@ mod tests {
         let answered: u64 =
             ["1xx", "2xx", "3xx", "4xx", "5xx", "other"].iter().map(|class| value(&format!("hrsp_{class}"))).sum();
         assert_eq!((value("req_tot"), value("scur")), (answered + 1, 1), "all but the request in hand are settled");
+    }
+
+    #[test]
+    fn clocks_may_jump() {
+        let mut random = Seeded(4);
+        let mut service = service(RULES);
+        for _ in 0..rounds() / 10 {
+            let address = "127.0.0.1:1".parse().unwrap();
+            let mut connection =
+                Connection::open(&service.statistics.config.proxies[0], address, address, &mut service);
+            for _ in 0..20 {
+                service.statistics.now_ms = random.below(1 << 40) as u64;
+                service.wall = Wall { seconds: random.below(1 << 34) as u64, millis: random.below(1000) as u64 };
+                let request = [&b"GET /lf HTTP/1.1\r\n\r\n"[..], b"GET /stats HTTP/1.1\r\n\r\n", b""][random.below(3)];
+                let mut buffer = [0; 16384];
+                let (_, next) = connection.advance(&mut service, request, false, &mut Out::new(&mut buffer));
+                assert!(next == Next::Read);
+                assert!(connection.deadline(&service, b"", false) > 0);
+            }
+            connection.closed(&mut service);
+        }
     }
 
     #[test]

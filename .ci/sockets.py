@@ -12,6 +12,7 @@ import json
 import os
 import re
 import resource
+import select
 import shutil
 import signal
 import socket
@@ -108,6 +109,9 @@ class Server:
     def rss_kib(self):
         with open(f"/proc/{self.pid()}/status") as status:
             return int(re.search(r"VmRSS:\s+(\d+)", status.read())[1])
+
+    def files(self):
+        return len(os.listdir(f"/proc/{self.pid()}/fd"))
 
     def kill(self):
         if self.process.poll() is None:
@@ -608,6 +612,8 @@ def test_page_settings():
         assert b"&lt;i&gt;shown" in body and b"mode http, id 1, 127.0.0.1:18404" in body
     with Server(http_config("stats http-request deny if { src 127.0.0.2 }\nstats http-request auth unless { path_end ok }")):
         assert get("/haproxy?stats")[0] == 401
+    with Server(http_config("stats http-request allow if { src 127.0.0.1 }\nstats http-request deny\nstats auth a:b")):
+        assert get("/haproxy?stats")[0] == 200
     # the only condition of a configuration sees where the connection went
     with Server(http_config(f"stats http-request deny if {{ dst_port {PORT} }}")):
         assert get("/haproxy?stats")[0] == 403
@@ -630,6 +636,10 @@ def test_returns_denials_and_redirects():
     http-request redirect prefix https://x code 301 if { path /r2 }
     http-request redirect scheme https code 308 if { path /r3 }
     http-request redirect prefix /p drop-query set-cookie a=b if { path /r4 }
+    http-request redirect location /%[path] code 307 clear-cookie a if { path /r5 }
+    http-request return content-type text/plain lf-file /etc/haproxy/format if { path /lf-file }
+    http-request allow if { path /allowed }
+    http-request deny if { path_beg /allow }
     http-request reject if { path /reject }
     http-request auth realm "a b" if { path /auth } !{ http_auth(people) }
     http-request use-service prometheus-exporter if { path /metrics }
@@ -651,12 +661,16 @@ def test_returns_denials_and_redirects():
         "/r3?a=b": b"HTTP/1.1 308 Permanent Redirect\r\ncontent-length: 0\r\nlocation: https://h/r3?a=b\r\n\r\n",
         "/r4?a=b": b"HTTP/1.1 302 Found\r\ncontent-length: 0\r\nlocation: /p/r4\r\ncache-control: no-cache\r\n"
         b"set-cookie: a=b; path=/;\r\n\r\n",
+        "/r5": b"HTTP/1.1 307 Temporary Redirect\r\ncontent-length: 0\r\nlocation: //r5\r\nset-cookie: a; path=/; Max-Age=0;\r\n\r\n",
+        "/lf-file": b"HTTP/1.1 200 OK\r\ncontent-length: 17\r\ncontent-type: text/plain\r\n\r\n127.0.0.1 is you\n",
+        "/allow": answer(403, "Forbidden", "A rule forbids this request."),
         "/old": b"HTTP/1.1 302 Found\r\ncontent-length: 0\r\nlocation: /last\r\ncache-control: no-cache\r\n\r\n",
         "/err": b"HTTP/1.1 418 Tea\r\ncontent-length: 5\r\nx-foo: Bar\r\ncontent-type: text/plain\r\n\r\nbody\n",
         "/none": b"HTTP/1.1 503 Tea\r\ncontent-length: 5\r\nx-foo: Bar\r\ncontent-type: text/plain\r\n\r\nbody\n",
         "/alive": answer(200, "OK", "Ready."),
     }
-    with Server(text, more={"etc/haproxy/err": err}):
+    with Server(text, more={"etc/haproxy/err": err, "etc/haproxy/format": b"%[src] is you\n"}):
+        assert get("/allowed")[0] == 503
         for target, expected in lines.items():
             got = everything(f"GET {target} HTTP/1.1\r\nhost: h\r\n\r\n".encode(), half_close=True)
             assert got == expected, (target, got)
@@ -791,6 +805,72 @@ def test_a_full_or_closed_log_costs_lines_only():
         os.close(read)
         assert get("/")[0] == 503
         assert dropped() > 0
+
+
+def test_where_logs_go():
+    line = rb"127\.0\.0\.1:\d+ \[[^]]+\.\d{3}\] web web/<NOSRV> -1/-1/\d+ %s %s 1/1/0/0/0 0/0\n"
+    text = b"global\nlog stdout format raw local0 info\n" + http_config("log global\noption tcplog")
+    with Server(text) as server:
+        length = len(everything(b"GET / HTTP/1.1\r\nconnection: close\r\n\r\n"))
+        lines = server.stop()[0]
+        assert re.fullmatch(line % (b"0", b"CR") + line % (b"%d" % length, b"SC"), lines), lines
+    with Server(b"global\nlog stdout format raw local0\n" + http_config("log global\nlog stdout local0\nno log\noption httplog")) as server:
+        get("/")
+        assert server.stop()[0] == b""
+    with Server(http_config("log stderr local0\noption httplog\nno option httplog\noption tcplog\nlog-format %ST")) as server:
+        get("/")
+        assert server.stop()[1] == b"400\n503\n"
+
+
+def test_options_of_a_proxy():
+    text = config(
+        f"""defaults
+        mode http
+        timeout client 5s
+        option httpclose
+        frontend closes
+        bind 127.0.0.1:{PORT}
+        stats enable
+        frontend keeps
+        bind 127.0.0.1:{PORT + 1}
+        no option httpclose
+        frontend keeps-too
+        bind 127.0.0.1:{PORT + 2}
+        option http-keep-alive
+        frontend off
+        bind 127.0.0.1:{PORT + 3}
+        disabled
+        frontend on
+        disabled
+        enabled
+        bind 127.0.0.1:{PORT + 4}"""
+    )
+    with Server(text):
+        persistence = [get("/", PORT + place)[1].get("connection") for place in (0, 1, 2, 4)]
+        assert persistence == ["close", None, None, "close"]
+        try:
+            connect(PORT + 3)
+            raise AssertionError("a disabled proxy listens")
+        except OSError:
+            pass
+        names = [line.split(b",")[0] for line in get("/haproxy?stats;csv")[2].split(b"\n")[1:-1]]
+        assert names == [b"closes", b"keeps", b"keeps-too", b"on"]
+
+
+def test_settings_of_the_process():
+    text = b"global\nhard-stop-after 200ms\nnode somewhere\ndescription all of it\ntune.bufsize 8k\ntune.maxrewrite 3000\nnbthread 1\n"
+    lines = "stats enable\nstats show-node\nstats show-desc\nhttp-request return lf-string %H if { path /h }"
+    with Server(text + http_config(lines)) as server:
+        page = get("/haproxy?stats")[2]
+        assert b"Statistics of somewhere" in page and b"<p>all of it</p>" in page
+        assert get("/h")[2] == b"somewhere"
+        assert get("/", fields="a: " + "b" * 5100 + "\r\n")[0] == 503
+        assert get("/", fields="a: " + "b" * 5200 + "\r\n")[0] == 400
+        with connect() as half:  # a request that never ends is not waited for
+            half.sendall(b"GET / HTTP/1.1\r\n")
+            time.sleep(0.1)
+            server.process.send_signal(signal.SIGUSR1)
+            assert server.process.wait(WAIT) == 0
 
 
 # ---- configuration -----------------------------------------------------------------
@@ -1083,46 +1163,77 @@ def test_system_calls_and_no_memory_after_start():
 
 
 def soak(connections):
-    """Churn, slow readers and writers, resets: nothing leaks, counters add up."""
+    """Churn, slow readers and writers, resets, a log pipe that is closed half
+    way, a process that is stopped: nothing leaks, counters add up."""
     raise_files(4096)
-    lines = "stats uri /stats\nhttp-request use-service prometheus-exporter if { path /metrics }"
-    with Server(b"global\nmaxconn 500\n" + http_config(lines, "timeout client 2s"), memory=None) as server:
+    lines = """stats uri /stats
+        log stdout format raw local0
+        option httplog
+        http-request use-service prometheus-exporter if { path /metrics }"""
+    log, write = os.pipe()
+    with Server(b"global\nmaxconn 500\n" + http_config(lines, "timeout client 2s"), memory=None, stdout=write) as server:
+        os.close(write)
         get("/stats")
-        before = server.rss_kib()
+        before, files = server.rss_kib(), server.files()
+        request = b"GET /stats HTTP/1.1\r\nhost: a\r\n\r\n"
         churn = [
-            lambda c: c.sendall(b"GET / HTTP/1.1\r\nconnection: close\r\n\r\n"),
-            lambda c: c.sendall(b"GET /stats HTTP/1.1\r\n"),
-            lambda c: c.sendall(b"GET /stats HTTP/1.1\r\n\r\n" * 5),
-            lambda c: c.sendall(b"POST /stats HTTP/1.1\r\ncontent-length: 9\r\n\r\nx"),
-            lambda c: c.sendall(b"BAD\r\n\r\n"),
-            lambda c: None,
+            lambda c, n: c.sendall(b"GET / HTTP/1.1\r\nconnection: close\r\n\r\n"),
+            lambda c, n: c.sendall(request[: n % len(request)]),  # a reset at every point of a request
+            lambda c, n: c.sendall(request * 5),
+            lambda c, n: c.sendall(b"POST /stats HTTP/1.1\r\ncontent-length: 9\r\n\r\nx"),
+            lambda c, n: c.sendall(b"BAD\r\n\r\n"),
+            lambda c, n: c.sendall(request) or c.recv(1 + n % 8000),  # and of an answer
+            lambda c, n: None,
         ]
 
         def worker(count, seed):
             for number in range(count):
                 try:
                     connection = connect()
-                    churn[(number + seed) % len(churn)](connection)
-                    if (number + seed) % 7 == 0:  # reset
+                    kind = (number + seed) % len(churn)
+                    churn[kind](connection, number)
+                    if number % 11 < 6:  # reset
                         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-                    elif (number + seed) % len(churn) == 0:  # the one kind that is sure of an answer
+                    elif kind == 0:  # the one kind that is sure of an answer
                         connection.recv(4096)
                     connection.close()
                 except OSError:
                     pass
 
+        def slow_writer():
+            while any(thread.is_alive() for thread in threads[:8]):
+                try:
+                    with connect() as connection:
+                        for byte in request:
+                            connection.send(bytes([byte]))
+                            time.sleep(0.002)
+                        read_answer(connection)
+                except (OSError, AssertionError):
+                    pass
+
         slow = connect()  # takes pages a byte at a time
-        slow.sendall(b"GET /stats HTTP/1.1\r\n\r\n" * 3)
+        slow.sendall(request * 3)
         threads = [threading.Thread(target=worker, args=(connections // 8, seed)) for seed in range(8)]
+        threads.append(threading.Thread(target=slow_writer))
         for thread in threads:
             thread.start()
+        turns = 0
         while any(thread.is_alive() for thread in threads):
             try:
                 slow.recv(1)
             except OSError:
                 slow = connect()
-                slow.sendall(b"GET /stats HTTP/1.1\r\n\r\n" * 3)
+                slow.sendall(request * 3)
             time.sleep(0.001)
+            turns += 1
+            if turns < 200 and select.select([log], [], [], 0)[0]:
+                os.read(log, 65536)
+            elif turns == 200:
+                os.close(log)
+            elif turns % 5000 == 300:  # its clocks jump by more than its timers
+                os.kill(server.pid(), signal.SIGSTOP)
+                time.sleep(2.5)
+                os.kill(server.pid(), signal.SIGCONT)
         slow.close()
         end = time.time() + 20
         while time.time() < end and row()["scur"] != "1":
@@ -1131,8 +1242,13 @@ def soak(connections):
         answers = sum(int(stats[f"hrsp_{c}"]) for c in ("1xx", "2xx", "3xx", "4xx", "5xx", "other"))
         assert stats["scur"] == "1", "a place leaked"
         assert int(stats["req_tot"]) == answers + 1, stats
-        used = int(re.search(r"pool_used_bytes (\d+)", get("/metrics")[2].decode())[1])
+        metrics = get("/metrics")[2].decode()
+        used = int(re.search(r"pool_used_bytes (\d+)", metrics)[1])
         assert used <= 2 * 16384, f"{used} bytes of buffers leaked"
+        assert turns < 200 or int(re.search(r"dropped_logs_total (\d+)", metrics)[1]) > 0, "the log was closed"
+        while time.time() < end and server.files() > files:
+            time.sleep(0.2)
+        assert server.files() == files, "descriptors leaked"
         after = server.rss_kib()
         assert after <= before + 500 * 40, f"memory grew from {before} to {after} KiB"
         print(f"    {stats['stot']} connections, {stats['req_tot']} requests; resident {before} to {after} KiB")
