@@ -2334,21 +2334,18 @@ mod stats {
             if !self.banner.is_empty() {
                 put!(out, "<p class=banner>{} <a href='", self.banner).html(stats.uri).put("'>Dismiss</a></p>");
             }
-            out.put("<dl><div><dt>pid<dd>").num(crate::sys::pid() as i64).put("</div><div><dt>uptime<dd>");
-            uptime(all.now_ms / 1000, out);
-            out.put("</div>");
         }
 
         /// What can be chosen.
         fn options(&self, _: &Statistics, stats: &Stats, out: &mut Out) {
             let scope = &self.scope[..usize::from(self.scope_len)];
             let mut link = |up: bool, still: bool, options: &str, text: &str| {
-                let (up, still) = (if up { ";up" } else { "" }, if still { ";norefresh" } else { "" });
-                put!(out.put("<a href='").html(stats.uri), "{}{}{}", options, up, still);
+                out.put("<a href='").html(stats.uri).put(options);
+                out.put(if up { ";up" } else { "" }).put(if still { ";norefresh" } else { "" });
                 if !scope.is_empty() {
                     out.put(if stats.uri.contains(&b'?') { "&amp;scope=" } else { "?scope=" }).html(scope);
                 }
-                put!(out, "'>{}</a> ", text);
+                out.put("'>").put(text).put("</a> ");
             };
             let (up, still) = (self.hide_down, self.no_refresh);
             link(up, still, "", "Refresh now");
@@ -2365,6 +2362,8 @@ mod stats {
         let named = |name: &[u8]| columns.iter().find(|column| column.name == name).unwrap_or(&columns[0]);
         let mut draft = Draft::new();
         put!(draft, "{}{}</style>", PAGE_TOP, STYLE).fill(Fill::Page(Page::top));
+        put!(draft, "<dl><div><dt>pid<dd>{}</div><div><dt>uptime<dd>", number(crate::sys::pid()));
+        draft.fill(Fill::Page(|_, all, _, out| uptime(all.now_ms / 1000, out))).put("</div>");
         for (label, alarming, value) in FACTS {
             let fill = if *alarming { Fill::AlarmProcess } else { Fill::PrettyProcess };
             put!(draft, "<div><dt>{}{}", label, if *alarming { "<dd" } else { "<dd>" })
@@ -5461,16 +5460,23 @@ mod out {
     /// Copies equally long slices. Most are a few bytes, for which memcpy would
     /// take longer to start than to copy: those are two overlapping words.
     fn copy(from: &[u8], to: &mut [u8]) {
-        fn ends<const N: usize>(from: &[u8], to: &mut [u8]) -> bool {
-            let (Some(first), Some(last)) = (from.first_chunk::<N>(), from.last_chunk::<N>()) else { return false };
-            to.first_chunk_mut::<N>().into_iter().for_each(|to| *to = *first);
-            to.last_chunk_mut::<N>().into_iter().for_each(|to| *to = *last);
-            true
+        fn ends<const N: usize>(from: &[u8], to: &mut [u8]) {
+            if let (Some(first), Some(last)) = (from.first_chunk::<N>(), from.last_chunk::<N>()) {
+                if let Some(to) = to.first_chunk_mut::<N>() {
+                    *to = *first;
+                }
+                if let Some(to) = to.last_chunk_mut::<N>() {
+                    *to = *last;
+                }
+            }
         }
         match from.len() {
             33.. => to.copy_from_slice(from),
-            16.. => drop(ends::<16>(from, to)),
-            _ => drop(ends::<8>(from, to) || ends::<4>(from, to) || ends::<2>(from, to) || ends::<1>(from, to)),
+            16.. => ends::<16>(from, to),
+            8.. => ends::<8>(from, to),
+            4.. => ends::<4>(from, to),
+            2.. => ends::<2>(from, to),
+            _ => ends::<1>(from, to),
         }
     }
 
@@ -5536,14 +5542,14 @@ mod out {
 
         /// Text inside HTML, element or attribute.
         pub fn html(&mut self, text: &[u8]) -> &mut Self {
-            for &byte in text {
-                match byte {
-                    b'&' => self.put("&amp;"),
-                    b'<' => self.put("&lt;"),
-                    b'>' => self.put("&gt;"),
-                    b'"' => self.put("&quot;"),
-                    b'\'' => self.put("&#39;"),
-                    _ => self.put([byte]),
+            for part in text.split_inclusive(|byte| b"&<>\"'".contains(byte)) {
+                match part {
+                    [plain @ .., b'&'] => self.put(plain).put("&amp;"),
+                    [plain @ .., b'<'] => self.put(plain).put("&lt;"),
+                    [plain @ .., b'>'] => self.put(plain).put("&gt;"),
+                    [plain @ .., b'"'] => self.put(plain).put("&quot;"),
+                    [plain @ .., b'\''] => self.put(plain).put("&#39;"),
+                    plain => self.put(plain),
                 };
             }
             self
