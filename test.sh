@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Tests everything. Sets up what it needs: toolchain parts with rustup, and
-# where they are missing and apt-get is there, curl, strace, python3, binutils.
+# where they are missing and apt-get is there, curl, strace, python3, binutils
+# and qemu-user.
 #
 #   ./test.sh          all of it, on a fresh clone too
 #   ./test.sh NAME     the tests over sockets whose name contains NAME
@@ -11,8 +12,9 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 
-TARGET=x86_64-unknown-linux-musl
-PROGRAM=target/$TARGET/release/haproxy
+X86=target/x86_64-unknown-linux-musl/release/haproxy
+ARM=target/aarch64-unknown-linux-musl/release/haproxy
+PROGRAM=$X86
 ROOTFS=target/rootfs
 # Bytes: of the program, and of the root filesystem as kraft packs it, which
 # with a kernel of 357,000 makes 480,000.
@@ -21,13 +23,17 @@ ROOTFS_BUDGET=123000
 
 step() { printf '\n== %s\n' "$*"; }
 
+package() {
+    case $1 in readelf) echo binutils ;; qemu-aarch64) echo qemu-user ;; *) echo "$1" ;; esac
+}
+
 setup() {
     step "toolchain parts and tools"
-    rustup target add "$TARGET"
+    rustup target add x86_64-unknown-linux-musl aarch64-unknown-linux-musl
     rustup component add rust-src rustfmt clippy
     local missing=() tool
-    for tool in curl strace python3 readelf; do
-        command -v "$tool" >/dev/null || missing+=("${tool/readelf/binutils}")
+    for tool in curl strace python3 readelf qemu-aarch64; do
+        command -v "$tool" >/dev/null || missing+=("$(package "$tool")")
     done
     if ((${#missing[@]})); then
         command -v apt-get >/dev/null || { echo "please install: ${missing[*]}"; exit 1; }
@@ -38,11 +44,16 @@ setup() {
     fi
 }
 
+# The root filesystem of a program, ready for `kraft build --rootfs`.
+rootfs() {
+    rm -rf "$2"
+    install -D -m 755 "$1" "$2/usr/bin/haproxy"
+    install -D -m 644 haproxy.conf "$2/etc/haproxy/haproxy.conf"
+}
+
 image() {
     RUSTC_BOOTSTRAP=1 cargo image --locked
-    rm -rf "$ROOTFS"
-    install -D -m 755 "$PROGRAM" "$ROOTFS/usr/bin/haproxy"
-    install -D -m 644 haproxy.conf "$ROOTFS/etc/haproxy/haproxy.conf"
+    rootfs "$X86" "$ROOTFS"
 }
 
 # The size of a directory as an uncompressed newc CPIO: for each entry a head
@@ -54,17 +65,30 @@ cpio_size() {
         END { print total + 124 }'
 }
 
+# That a program loads on Unikraft, and that it is within its budget.
+inspect() {
+    local program=$1 files=$2 bytes packed
+    readelf -hlW "$program" >target/readelf.txt
+    grep -q 'Type: *DYN' target/readelf.txt || { echo "not position-independent"; exit 1; }
+    ! grep -q INTERP target/readelf.txt || { echo "wants an interpreter"; exit 1; }
+    bytes=$(stat -c %s "$program")
+    packed=$(cpio_size "$files")
+    echo "program $bytes bytes, root filesystem $packed bytes as a CPIO"
+    ((bytes <= PROGRAM_BUDGET && packed <= ROOTFS_BUDGET)) || { echo "over the budget of $PROGRAM_BUDGET and $ROOTFS_BUDGET"; exit 1; }
+}
+
 static_build() {
     step "the static program"
     image
-    readelf -hlW "$PROGRAM" >target/readelf.txt
-    grep -q 'Type: *DYN' target/readelf.txt || { echo "not position-independent"; exit 1; }
-    ! grep -q INTERP target/readelf.txt || { echo "wants an interpreter"; exit 1; }
-    local program rootfs
-    program=$(stat -c %s "$PROGRAM")
-    rootfs=$(cpio_size "$ROOTFS")
-    echo "program $program bytes, root filesystem $rootfs bytes as a CPIO"
-    ((program <= PROGRAM_BUDGET && rootfs <= ROOTFS_BUDGET)) || { echo "over the budget of $PROGRAM_BUDGET and $ROOTFS_BUDGET"; exit 1; }
+    inspect "$X86" "$ROOTFS"
+}
+
+arm64() {
+    step "the same for arm64, in an emulator"
+    RUSTC_BOOTSTRAP=1 cargo image-arm64 --locked
+    rootfs "$ARM" "$ROOTFS-arm64"
+    inspect "$ARM" "$ROOTFS-arm64"
+    with_curl qemu-aarch64 "$ARM"
 }
 
 reproducible() {
@@ -79,8 +103,7 @@ reproducible() {
 }
 
 with_curl() {
-    step "the stock configuration, with curl"
-    "$PROGRAM" -f haproxy.conf &
+    "$@" -f haproxy.conf &
     local pid=$! status
     for _ in $(seq 100); do curl -s -o /dev/null localhost:8404/stats && break; sleep 0.05; done
     status=$(curl -s -o target/stats.html -w '%{http_code}' localhost:8404/stats)
@@ -124,7 +147,9 @@ all)
     step "a plain build on stable" && cargo build --locked --release
     static_build
     reproducible
-    with_curl
+    step "the stock configuration, with curl"
+    with_curl "$PROGRAM"
+    arm64
     step "over sockets"
     python3 .ci/sockets.py "$PROGRAM"
     ;;
