@@ -237,7 +237,7 @@ mod event_loop {
     /// connection is given up.
     const MAX_RETRIES: u8 = 50;
     /// Memory of the program beside what `maxconn` decides, in bytes.
-    const FIXED_BYTES: u64 = 512 * 1024;
+    const FIXED_BYTES: u64 = 1024 * 1024;
     /// What the statistics of one proxy take, in bytes.
     const PROXY_BYTES: u64 = 96 * 1024;
     /// Connections that may wait to be accepted, if `maxconn` is no larger.
@@ -5093,7 +5093,7 @@ mod sys {
     /// Largest file that is read, in bytes.
     const MAX_FILE: usize = 256 << 10;
     /// Memory is taken from the system in pieces of at least so many bytes.
-    const PIECE: usize = 256 << 10;
+    const PIECE: usize = 64 << 10;
 
     /// The allocator. All memory is taken at start and nearly none of it is
     /// given back then, so it only moves on: a free list would be for nothing.
@@ -5162,11 +5162,17 @@ mod sys {
     }
 
     /// The words of the command line behind the program's name. A write to a
-    /// closed pipe is an error from here on, not a signal.
+    /// closed pipe is an error from here on, not a signal; and what should be
+    /// standard input, output or error is never a connection.
     pub fn arguments(count: i32, words: *const *const u8) -> Vec<Text> {
         // SAFETY: the system gives `count` pointers to texts that stay.
         unsafe {
             signal(SIGPIPE, SIG_IGN);
+            let mut spare = 0;
+            while (0..3).contains(&spare) {
+                spare = open(c"/dev/null".as_ptr().cast(), READ_WRITE);
+            }
+            close(spare);
             (1..count.max(1) as usize).map(|at| text(*words.add(at))).collect()
         }
     }
