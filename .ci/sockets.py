@@ -762,11 +762,11 @@ def test_httplog():
     shape = r"127\.0\.0\.1:\d+ \[\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d\.\d{3}\] web web/"
     ends = [
         r'<NOSRV> -1/-1/-1/-1/\d+ 400 0 - - CR-- \d/\d/0/0/0 0/0 "<BADREQ>"',
-        r'<NOSRV> \d+/-1/-1/-1/\d+ 200 39 - - LR-- 1/1/0/0/0 0/0 "GET /ok HTTP/1.1"',
-        r'<NOSRV> -1/-1/-1/-1/\d+ 503 \d+ - - SC-- 1/1/0/0/0 0/0 "GET /none HTTP/1.1"',
-        r'<STATS> \d+/0/0/0/\d+ 200 \d+ - - LR-- 1/1/0/0/0 0/0 "GET /stats;csv HTTP/1.1"',
-        r'<NOSRV> -1/-1/-1/-1/\d+ 400 \d+ - - PR-- 1/1/0/0/0 0/0 "<BADREQ>"',
-        r'<NOSRV> -1/-1/-1/-1/\d+ 503 \d+ - - SC-- 1/1/0/0/0 0/0 "GET /#22q HTTP/1.1"',
+        r'<NOSRV> \d+/-1/-1/-1/\d+ 200 39 - - LR-- \d/\d/0/0/0 0/0 "GET /ok HTTP/1.1"',
+        r'<NOSRV> -1/-1/-1/-1/\d+ 503 \d+ - - SC-- \d/\d/0/0/0 0/0 "GET /none HTTP/1.1"',
+        r'<STATS> \d+/0/0/0/\d+ 200 \d+ - - LR-- \d/\d/0/0/0 0/0 "GET /stats;csv HTTP/1.1"',
+        r'<NOSRV> -1/-1/-1/-1/\d+ 400 \d+ - - PR-- \d/\d/0/0/0 0/0 "<BADREQ>"',
+        r'<NOSRV> -1/-1/-1/-1/\d+ 503 \d+ - - SC-- \d/\d/0/0/0 0/0 "GET /#22q HTTP/1.1"',
     ]
     assert len(lines) == len(ends), lines
     for line, end in zip(lines, ends):
@@ -808,7 +808,7 @@ def test_a_full_or_closed_log_costs_lines_only():
 
 
 def test_where_logs_go():
-    line = rb"127\.0\.0\.1:\d+ \[[^]]+\.\d{3}\] web web/<NOSRV> -1/-1/\d+ %s %s 1/1/0/0/0 0/0\n"
+    line = rb"127\.0\.0\.1:\d+ \[[^]]+\.\d{3}\] web web/<NOSRV> -1/-1/\d+ %s %s \d/\d/0/0/0 0/0\n"
     text = b"global\nlog stdout format raw local0 info\n" + http_config("log global\noption tcplog")
     with Server(text) as server:
         length = len(everything(b"GET / HTTP/1.1\r\nconnection: close\r\n\r\n"))
