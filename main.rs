@@ -1283,7 +1283,7 @@ mod connection {
                 Action::Allow | Action::Reject => Decision::Reject,
                 Action::Metrics => match Page::metrics(config, ask.request.query()) {
                     Some(page) => Decision::Page(page, &METRICS_PAGE),
-                    None => Decision::Reply(service.statistics.config.reply(config, 400), &METRICS),
+                    None => Decision::Bad(&METRICS),
                 },
             }
         }
@@ -2702,6 +2702,7 @@ mod config {
                 }
                 for state in [b";st=DENY", b";st=EXCD"] {
                     let mut reply = Reply::new(303);
+                    reply.before.text(b"cache-control: no-cache\r\ncontent-type: text/plain\r\n");
                     reply.after.text(text!("location: {}{}\r\n", stats.uri, state));
                     reply.prepare();
                     stats.sent_back.push(reply);
@@ -3360,7 +3361,7 @@ mod config {
             let status = [301, 302, 303, 307, 308][code];
             let mut reply = Reply::new(status);
             self.field(&mut reply.after, b"location", location, line)?;
-            if status == 302 {
+            if matches!(status, 302 | 303 | 307) {
                 reply.after.text(b"cache-control: no-cache\r\n");
             }
             reply.after.text(cookie.unwrap_or(b""));

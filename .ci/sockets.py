@@ -399,7 +399,8 @@ def test_versions_and_connection_fields():
 
 
 def test_posts_to_the_page_are_read_and_sent_back():
-    back = b"HTTP/1.1 303 See Other\r\ncontent-length: 0\r\nlocation: /stats;st=DENY\r\n\r\n"
+    fields = b"cache-control: no-cache\r\ncontent-type: text/plain\r\ncontent-length: 0\r\nlocation: /stats;st=DENY\r\n"
+    back = b"HTTP/1.1 303 See Other\r\n" + fields + b"\r\n"
     with Server(STATS), connect() as connection:
         connection.sendall(b"POST /stats HTTP/1.1\r\ncontent-length: 3\r\n\r\nabc" * 2)
         assert receive(connection, 2 * len(back)) == 2 * back
@@ -661,7 +662,7 @@ def test_returns_denials_and_redirects():
         "/r3?a=b": b"HTTP/1.1 308 Permanent Redirect\r\ncontent-length: 0\r\nlocation: https://h/r3?a=b\r\n\r\n",
         "/r4?a=b": b"HTTP/1.1 302 Found\r\ncontent-length: 0\r\nlocation: /p/r4\r\ncache-control: no-cache\r\n"
         b"set-cookie: a=b; path=/;\r\n\r\n",
-        "/r5": b"HTTP/1.1 307 Temporary Redirect\r\ncontent-length: 0\r\nlocation: //r5\r\nset-cookie: a; path=/; Max-Age=0;\r\n\r\n",
+        "/r5": b"HTTP/1.1 307 Temporary Redirect\r\ncontent-length: 0\r\nlocation: //r5\r\ncache-control: no-cache\r\nset-cookie: a; path=/; Max-Age=0;\r\n\r\n",
         "/lf-file": b"HTTP/1.1 200 OK\r\ncontent-length: 17\r\ncontent-type: text/plain\r\n\r\n127.0.0.1 is you\n",
         "/allow": answer(403, "Forbidden", "A rule forbids this request."),
         "/old": b"HTTP/1.1 302 Found\r\ncontent-length: 0\r\nlocation: /last\r\ncache-control: no-cache\r\n\r\n",
