@@ -23,14 +23,17 @@
 //! | `main`       | the command line, messages, start                       | all                         |
 //! | `event_loop` | sockets, slots, buffers, timers, signals: all of mio    | connection, log, sys        |
 //! | `connection` | one connection as a state machine over byte slices      | stats, rules, http, log     |
-//! | `stats`      | counters, the table of columns, all statistics formats  | config, http                |
+//! | `stats`      | counters, the table of columns, all statistics formats  | config, http, sys           |
 //! | `config`     | sections, the table of keywords, every setting          | rules, words, log, http, sys|
 //! | `rules`      | conditions, fetches, format strings, replies            | words, http, sys            |
 //! | `words`      | a line of the configuration: quotes, numbers, errors    | sys                         |
-//! | `log`        | the batch of log lines and where it goes                | sys                         |
 //! | `http`       | RFC 9112 parsing: heads, framing, chunks                | httparse                    |
+//! | `log`        | the batch of log lines and where it goes                | sys                         |
 //! | `sys`        | what std and mio have not or have too large: `unsafe`   | libc, as linked by std      |
 //! | `out`        | a bounded writer, and text that is built at start       | itoa; used by all           |
+//!
+//! `#[inline(never)]` stands where it makes the program smaller: what is called
+//! once would else be joined into functions with frames of many kilobytes.
 //!
 //! To add a configuration word: a line in `config::KEYWORDS`. A statistics
 //! column: a line in `stats::COLUMNS`. A fetch or an alias of a format string:
@@ -40,7 +43,7 @@
 #![cfg_attr(not(test), no_main)]
 #![cfg_attr(any(test, fuzzing), allow(dead_code))]
 
-use out::{Text, decimal, number, place};
+use out::{Text, decimal, place};
 
 /// A text from a template: each `{}` is one of the values that follow.
 macro_rules! text {
@@ -108,7 +111,7 @@ fn run(args: &[Text]) -> i32 {
         return 0;
     }
     if plan.reduced && !options.quiet {
-        message("NOTICE", text!("maxconn is lowered to fit : {}", plan.describe()));
+        sys::message("NOTICE", text!("maxconn is lowered to fit : {}", plan.describe()));
     }
     match event_loop::Server::start(config, &plan, options.background) {
         Ok(mut server) => server.run(),
@@ -168,6 +171,7 @@ impl Options {
     }
 
     /// Reads and parses every file, in order, into one configuration.
+    #[inline(never)]
     fn load(&self) -> (config::Config, config::Report) {
         let mut parser = config::Parser::new();
         if let Some(directory) = self.directory
@@ -199,14 +203,8 @@ impl Options {
 
 /// Says what keeps the program from starting; gives its exit status.
 fn fail(why: Text) -> i32 {
-    message("ALERT", why);
+    sys::message("ALERT", why);
     1
-}
-
-/// One message in HAProxy's form: `[LEVEL]    (PID) : text`.
-fn message(level: &str, text: Text) {
-    let padding = &"           "[level.len() + 2..];
-    sys::print(2, text!("[{}]{}({}) : {}\n", level, padding, number(sys::pid()), text));
 }
 
 /// Sockets, slots, buffers, timers and signals. Owns all of mio; calls
@@ -269,6 +267,7 @@ mod event_loop {
         ///
         /// # Errors
         /// A `maxconn` that was asked for and does not fit into the memory.
+        #[inline(never)]
         pub fn new(config: &Config, option: Option<u32>) -> Result<Self, Text> {
             let available = sys::available_memory();
             let bufsize = config.global.bufsize;
@@ -484,6 +483,7 @@ mod event_loop {
         }
 
         /// The deadline has come.
+        #[inline(never)]
         fn expire(&mut self, shared: &mut Shared) -> Result<(), ()> {
             if self.output.is_empty() {
                 let (input, output) = shared.buffers.pair(&self.input, &mut self.output);
@@ -610,12 +610,13 @@ mod event_loop {
         ///
         /// # Errors
         /// What keeps the server from serving: an address in use, no epoll.
+        #[inline(never)]
         pub fn start(config: Config, plan: &Plan, background: bool) -> Result<Self, Text> {
             let config: &'static Config = Box::leak(Box::new(config));
             let failed = |what: &[u8], why: Error| text!("{} : {}", what, sys::reason(&why));
             let mut listeners = listen(config, plan.maxconn)?;
             if background && let Err(why) = sys::background() {
-                crate::message("WARNING", text!("cannot go to the background, staying in front : {}", why));
+                sys::message("WARNING", text!("cannot go to the background, staying in front : {}", why));
             }
             let poll = Poll::new().map_err(|why| failed(b"cannot create an epoll", why))?;
             let count = plan.maxconn as usize;
@@ -625,14 +626,14 @@ mod event_loop {
             }
             match mio::Waker::new(poll.registry(), WAKER) {
                 Ok(waker) => sys::catch_signals(waker),
-                Err(why) => crate::message("WARNING", failed(b"signals will not be handled", why)),
+                Err(why) => sys::message("WARNING", failed(b"signals will not be handled", why)),
             }
             let files = u64::from(plan.maxconn) + listeners.len() as u64 + SPARE_FILES;
             let allowed = sys::allow_files(files);
             if allowed < files && !plan.reduced {
                 let text =
                     text!("only {} descriptors are allowed, fewer than 'maxconn' needs : others wait", number(allowed));
-                crate::message("WARNING", text);
+                sys::message("WARNING", text);
             }
             let logs = config.proxies.iter().any(|proxy| !proxy.targets.is_empty());
             // every condition, of whatever line, has its ACLs here
@@ -663,13 +664,14 @@ mod event_loop {
         }
 
         /// Serves until a signal; returns the exit status.
+        #[inline(never)]
         pub fn run(&mut self) -> i32 {
             loop {
                 let timeout = self.timeout();
                 if let Err(why) = self.shared.poll.poll(&mut self.events, timeout)
                     && why.kind() != ErrorKind::Interrupted
                 {
-                    crate::message("ALERT", text!("waiting for events failed : {}", sys::reason(&why)));
+                    sys::message("ALERT", text!("waiting for events failed : {}", sys::reason(&why)));
                     return 1;
                 }
                 self.shared.service.statistics.now_ms = self.started.elapsed().as_millis() as u64;
@@ -748,6 +750,7 @@ mod event_loop {
 
         /// Accepts until nobody waits or no place is free. Who is not
         /// accepted waits in the listen backlog.
+        #[inline(never)]
         fn accept_all(&mut self) {
             if self.now_ms() < self.accept_again_ms && self.accept_again_ms != u64::MAX {
                 return;
@@ -902,6 +905,7 @@ mod event_loop {
     }
 
     /// Opens every listening socket of the configuration.
+    #[inline(never)]
     fn listen(config: &'static Config, maxconn: u32) -> Result<Vec<Listener>, Text> {
         let mut listeners = Vec::new();
         for proxy in config.proxies.iter().filter(|proxy| !proxy.disabled) {
@@ -1186,6 +1190,7 @@ mod connection {
         }
 
         /// A whole head: finds out about its body, then who answers.
+        #[inline(never)]
         fn request(
             &mut self,
             service: &mut Service,
@@ -1239,6 +1244,7 @@ mod connection {
 
         /// In HAProxy's order: monitor-uri, http-request rules, stats, and 503
         /// for the rest.
+        #[inline(never)]
         fn decide(&mut self, service: &mut Service, ask: &Ask, out: &mut Out) -> Decision {
             let config = self.config;
             let scene = self.scene(service, Some(ask.request), Outcome::default());
@@ -1289,6 +1295,7 @@ mod connection {
         }
 
         /// The statistics, for who may see them: `rule` is the first that holds.
+        #[inline(never)]
         fn statistics(
             &mut self,
             service: &mut Service,
@@ -1349,6 +1356,7 @@ mod connection {
 
         /// Writes a page, whole with its length if one buffer holds it, else
         /// its first part; [`Self::go_on`] writes the others.
+        #[inline(never)]
         fn give_page(&mut self, service: &mut Service, ask: &Ask, mut page: Page, end: End, out: &mut Out) -> bool {
             let mark = out.len();
             if mark > 0 && out.room() < 2 * PAGE_HEAD {
@@ -1394,6 +1402,7 @@ mod connection {
         }
 
         /// Writes the next part of a long page once the one before is sent.
+        #[inline(never)]
         fn go_on(&mut self, mut page: Page, mut framing: Framing, service: &mut Service, out: &mut Out) -> Next {
             if out.len() > 0 {
                 self.page = Some((page, framing));
@@ -1856,6 +1865,7 @@ mod stats {
         position: u64,
     }
 
+    #[inline(never)]
     fn columns() -> Vec<Column> {
         let mut columns: Vec<Column> = Vec::new();
         for (text, cell) in COLUMNS {
@@ -2009,6 +2019,7 @@ mod stats {
     }
 
     /// Makes the template of every kind of page.
+    #[inline(never)]
     fn templates(config: &Config) -> [&'static [Piece]; KINDS] {
         let columns = columns();
         let [mut csv, mut typed, mut json] = [Draft::new(), Draft::new(), Draft::new()];
@@ -2082,6 +2093,7 @@ mod stats {
     ];
 
     /// JSON Schema (draft 4) of what `;json` gives.
+    #[inline(never)]
     fn schema() -> &'static [Piece] {
         let mut draft = Draft::new();
         draft.put(r##"{"$schema":"http://json-schema.org/draft-04/schema#","title":"Statistics","type":"array","items":{"type":"array","items":{"type":"object","properties":{"objType":{"enum":["Frontend","Backend"]},"proxyId":{"type":"integer","minimum":1},"id":{"type":"integer","minimum":0},"field":{"type":"object","properties":{"pos":{"type":"integer","minimum":0},"name":{"type":"string"}},"required":["pos","name"]},"processNum":{"type":"integer","minimum":1},"tags":{"type":"object","properties":{"##);
@@ -2110,6 +2122,7 @@ mod stats {
         put!(draft, "# TYPE haproxy_{}_{} {}\n", object, name, if counter { "counter" } else { "gauge" });
     }
 
+    #[inline(never)]
     fn metrics(config: &Config, columns: &[Column]) -> &'static [Piece] {
         let mut draft = Draft::new();
         for (names, counter, value) in PROCESS {
@@ -2358,6 +2371,7 @@ mod stats {
         }
     }
 
+    #[inline(never)]
     fn html(config: &Config, columns: &[Column]) -> &'static [Piece] {
         let named = |name: &[u8]| columns.iter().find(|column| column.name == name).unwrap_or(&columns[0]);
         let mut draft = Draft::new();
@@ -2670,6 +2684,7 @@ mod config {
         }
 
         /// Checks what can only be known at the end, and completes the proxy.
+        #[inline(never)]
         fn finish(&mut self, global_targets: &[i32], lists: &Userlists, report: &mut Report) {
             let mut warn = |text: &[u8]| {
                 report.add(WARNING, text!("proxy '{}' at [{}] {}", self.name, self.at, text));
@@ -2771,7 +2786,7 @@ mod config {
 
         pub fn print(&self, verbose: bool) {
             for (level, text) in self.0.iter().filter(|message| verbose || message.0 != NOTICE) {
-                crate::message(level, text!("config : {}", text));
+                sys::message(level, text!("config : {}", text));
             }
         }
     }
@@ -2958,6 +2973,7 @@ mod config {
     }
 
     /// The table as text, for `-vv` and for the README.
+    #[inline(never)]
     pub fn support() -> Text {
         let mut text = b"Sections:".to_vec();
         let add = |text: &mut Vec<u8>, name: Text| {
@@ -3029,6 +3045,7 @@ mod config {
         }
 
         /// Reads one file. Errors go to the report, reading goes on.
+        #[inline(never)]
         pub fn parse(&mut self, file: Text, text: Text) {
             (self.section, self.refused) = (0, false);
             for (at, line) in text.split_inclusive(|&byte| byte == b'\n').enumerate() {
@@ -5274,6 +5291,12 @@ mod sys {
                 _ => return,
             }
         }
+    }
+
+    /// One message in HAProxy's form: `[LEVEL]    (PID) : text`.
+    pub fn message(level: &str, text: Text) {
+        let padding = &"           "[level.len() + 2..];
+        print(2, text!("[{}]{}({}) : {}\n", level, padding, number(pid()), text));
     }
 
     /// Goes on in a child process of its own session, with no terminal.
