@@ -1237,11 +1237,10 @@ def soak(connections):
                 os.kill(server.pid(), signal.SIGCONT)
         slow.close()
         end = time.time() + 20
-        while time.time() < end and row()["scur"] != "1":
+        while (stats := row())["scur"] != "1" and time.time() < end:
             time.sleep(0.2)
-        stats = row()
         answers = sum(int(stats[f"hrsp_{c}"]) for c in ("1xx", "2xx", "3xx", "4xx", "5xx", "other"))
-        assert stats["scur"] == "1", "a place leaked"
+        assert stats["scur"] == "1", f"a place leaked: {stats}"
         assert int(stats["req_tot"]) == answers + 1, stats
         metrics = get("/metrics")[2].decode()
         used = int(re.search(r"pool_used_bytes (\d+)", metrics)[1])
