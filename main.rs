@@ -1025,6 +1025,7 @@ mod connection {
     static PAGE: Ending = ending("LR--", "<STATS>", None);
     static METRICS_PAGE: Ending = ending("LR--", "<PROMEX>", None);
     static ABORTED_PAGE: Ending = ending("CD--", "<STATS>", None);
+    static ABORTED_METRICS: Ending = ending("CD--", "<PROMEX>", None);
     static MONITORED: Ending = ending("", NOBODY, None);
     static UNSERVED: Ending = ending("SC--", NOBODY, Some(Count::NoServer));
     static CONNECTED: Ending = ending("SC--", NOBODY, None);
@@ -1093,7 +1094,9 @@ mod connection {
         /// in hand ends without an answer, or with a part of one.
         pub fn closed(&mut self, service: &mut Service) {
             if let Some((_, framing)) = self.page.take() {
-                self.finish(service, None, 200, &ABORTED_PAGE, framing.bytes);
+                let of_metrics = framing.end.server == METRICS.server;
+                let end = if of_metrics { &ABORTED_METRICS } else { &ABORTED_PAGE };
+                self.finish(service, None, 200, end, framing.bytes);
             } else if self.counted {
                 self.finish(service, None, 0, &ABORTED, 0);
             }
@@ -2568,8 +2571,8 @@ mod config {
     const MAX_BUFFER: u64 = 1 << 20;
     /// Room that an answer's head and what is added to it take, in bytes.
     const HEAD_ROOM: usize = 1024;
-    /// Errors that are shown before the rest is passed over.
-    const MAX_ERRORS: usize = 100;
+    /// Messages of each level that are shown; the rest is passed over.
+    const MAX_MESSAGES: usize = 100;
 
     /// One address, and how the configuration writes it.
     pub struct Bind {
@@ -2779,7 +2782,7 @@ mod config {
         }
 
         fn add(&mut self, level: &'static str, text: Text) {
-            if self.0.len() < MAX_ERRORS {
+            if self.0.iter().filter(|message| message.0 == level).count() < MAX_MESSAGES {
                 self.0.push((level, text));
             }
         }

@@ -921,6 +921,8 @@ ERRORS = [
     ("frontend a from nobody", 1, "'nobody' is no defaults section"),
     ("global\nnbthread 4", 2, "'4' is no number from 1 to 1"),
     ("frontend a\nstats auth secret", 2, "needs 'user:password'"),
+    ("global\nbind *:80", 2, "'bind' does not stand in this section"),
+    ("frontend a\n" + "retries 3\n" * 300 + "bad", 302, "unknown keyword 'bad'"),
 ]
 
 
