@@ -1215,6 +1215,10 @@ mod connection {
             let full = input.len() == service.statistics.config.global.bufsize;
             let ask = Ask { request, persistence, whole: body.is_some(), full, end };
             let done = match self.decide(service, &ask, out) {
+                Decision::Reply(reply, end) if reply.silent => {
+                    self.finish(service, Some(request), reply.status, end, 0);
+                    return (0, Next::Close);
+                }
                 Decision::Reply(reply, end) => self.give(service, &ask, reply, end, out),
                 Decision::Page(page, end) => self.give_page(service, &ask, page, end, out),
                 Decision::Later(next) => return (0, next),
@@ -3913,10 +3917,13 @@ mod rules {
                 match word {
                     b"-i" if flags => test.fold_case = true,
                     b"--" if flags => flags = false,
-                    b"-m" if flags => match rest.next().and_then(|how| How::named(how)) {
-                        Some(how) => test.how = how,
-                        None => return line.wrong(word, b"needs a match : str, beg, end, sub, dir or found"),
-                    },
+                    b"-m" if flags => {
+                        let name = rest.next().copied().unwrap_or(word);
+                        match How::named(name) {
+                            Some(how) => test.how = how,
+                            None => return line.wrong(name, b"is no match : str, beg, end, sub, dir or found"),
+                        }
+                    }
                     b"-f" if flags => match sys::read_file(rest.next().unwrap_or(&&b""[..])) {
                         Ok(text) => {
                             let lines = split(text, b'\n').map(<[u8]>::trim_ascii);
@@ -4295,6 +4302,8 @@ mod rules {
         pub body: Format,
         /// Whether the length is among the fields by now.
         has_length: bool,
+        /// Nothing is sent, and the connection is closed.
+        pub silent: bool,
     }
 
     impl Reply {
@@ -4307,7 +4316,7 @@ mod rules {
         fn with_line(status: u16, line: Text) -> Self {
             let [mut before, after, body] = [const { Format(Vec::new()) }; 3];
             before.text(text!("HTTP/1.1 {}\r\n", line));
-            Self { status, before, after, body, has_length: false }
+            Self { status, before, after, body, has_length: false, silent: false }
         }
 
         /// The built-in answer for an error, or for a monitor's 200.
@@ -4329,8 +4338,12 @@ mod rules {
         }
 
         /// Reads a whole answer as it stands in an `errorfile`. A status other
-        /// than 0 takes the place of the file's.
+        /// than 0 takes the place of the file's. With an empty file, such as
+        /// /dev/null, the connection is closed without an answer.
         pub fn from_file(text: Text, status: u16, line: &mut Line) -> Option<Self> {
+            if text.is_empty() && status > 0 {
+                return Some(Self { silent: true, ..Self::new(status) });
+            }
             let mut slots = [http::EMPTY_HEADER; http::MAX_HEADERS];
             let (first, rest) = split_at_byte(text, b'\n');
             let own = decimal(first.get(9..12).unwrap_or(b""), 200, 599);
@@ -4374,6 +4387,9 @@ mod rules {
 
         /// Writes the answer. It is whole unless `out` is full afterwards.
         pub fn write(&self, scene: &Scene, head_only: bool, persistence: Persistence, out: &mut Out) {
+            if self.silent {
+                return;
+            }
             self.before.write(scene, out);
             let length_at = out.len();
             let gap = if self.has_length || !self.may_have_body() { 0 } else { LENGTH_LINE };
@@ -5319,6 +5335,7 @@ mod sys {
             for fd in 0..3 {
                 dup2(null, fd);
             }
+            close(null);
         }
         Ok(())
     }

@@ -448,6 +448,14 @@ def test_timers():
         assert everything(b"GET / HTTP/1.1\r\n\r\n") == UNAVAILABLE
 
 
+def test_an_empty_errorfile_is_silence():
+    lines = "errorfile 408 /etc/haproxy/empty\nerrorfile 503 /etc/haproxy/empty\nstats uri /stats"
+    with Server(http_config(lines, "timeout client 200ms"), more={"etc/haproxy/empty": b""}):
+        assert everything(b"GET /") == b"" and everything(b"GET / HTTP/1.1\r\n\r\n") == b""
+        stats = row()
+        assert (stats["hrsp_4xx"], stats["hrsp_5xx"]) == ("1", "1")
+
+
 def test_slow_and_dead_clients_delay_nobody():
     with Server(http_config("stats uri /stats")):
         slow = [connect() for _ in range(20)]
@@ -904,6 +912,7 @@ ERRORS = [
     ("frontend a\nhttp-request return lf-string %zz", 2, "'%zz' is not supported"),
     ("frontend a\nhttp-request set-header a b", 2, "is not supported"),
     ('frontend a\nhttp-request return hdr a "b\\nc"', 2, "cannot hold a line end"),
+    ("frontend a\nhttp-request deny if { path -m reg x }", 2, "'reg' is no match"),
     ("frontend a\nlog-format %zz", 2, "'%zz' is not supported"),
     ("frontend a\nlog 127.0.0.1 local0", 2, "'127.0.0.1' is no log target"),
     ("global\nstats socket /x", 2, "'stats socket' is not supported"),
@@ -1177,6 +1186,7 @@ def soak(connections):
     with Server(b"global\nmaxconn 500\n" + http_config(lines, "timeout client 2s"), memory=None, stdout=write) as server:
         os.close(write)
         get("/stats")
+        time.sleep(0.2)  # for the close to be seen
         before, files = server.rss_kib(), server.files()
         request = b"GET /stats HTTP/1.1\r\nhost: a\r\n\r\n"
         churn = [
@@ -1250,7 +1260,7 @@ def soak(connections):
         assert turns < 200 or int(re.search(r"dropped_logs_total (\d+)", metrics)[1]) > 0, "the log was closed"
         while time.time() < end and server.files() > files:
             time.sleep(0.2)
-        assert server.files() == files, "descriptors leaked"
+        assert server.files() <= files, "descriptors leaked"
         after = server.rss_kib()
         assert after <= before + 500 * 40, f"memory grew from {before} to {after} KiB"
         print(f"    {stats['stot']} connections, {stats['req_tot']} requests; resident {before} to {after} KiB")
