@@ -16,10 +16,11 @@ X86=target/x86_64-unknown-linux-musl/release/haproxy
 ARM=target/aarch64-unknown-linux-musl/release/haproxy
 PROGRAM=$X86
 ROOTFS=target/rootfs
-# Bytes: of the program, and of the root filesystem as kraft packs it, which
-# with a kernel of 357,000 makes 480,000.
-PROGRAM_BUDGET=121500
-ROOTFS_BUDGET=123000
+# Bytes of each program; of the root filesystem as kraft packs it it is 1,200
+# more, which on x86_64 makes less than 480,000 with a kernel of 357,000.
+X86_BUDGET=121500
+ARM_BUDGET=123000
+FILES_BUDGET=1200
 
 step() { printf '\n== %s\n' "$*"; }
 
@@ -67,27 +68,27 @@ cpio_size() {
 
 # That a program loads on Unikraft, and that it is within its budget.
 inspect() {
-    local program=$1 files=$2 bytes packed
+    local program=$1 files=$2 budget=$3 bytes packed
     readelf -hlW "$program" >target/readelf.txt
     grep -q 'Type: *DYN' target/readelf.txt || { echo "not position-independent"; exit 1; }
     ! grep -q INTERP target/readelf.txt || { echo "wants an interpreter"; exit 1; }
     bytes=$(stat -c %s "$program")
     packed=$(cpio_size "$files")
     echo "program $bytes bytes, root filesystem $packed bytes as a CPIO"
-    ((bytes <= PROGRAM_BUDGET && packed <= ROOTFS_BUDGET)) || { echo "over the budget of $PROGRAM_BUDGET and $ROOTFS_BUDGET"; exit 1; }
+    ((bytes <= budget && packed <= budget + FILES_BUDGET)) || { echo "over the budget of $budget"; exit 1; }
 }
 
 static_build() {
     step "the static program"
     image
-    inspect "$X86" "$ROOTFS"
+    inspect "$X86" "$ROOTFS" "$X86_BUDGET"
 }
 
 arm64() {
     step "the same for arm64, in an emulator"
     RUSTC_BOOTSTRAP=1 cargo image-arm64 --locked
     rootfs "$ARM" "$ROOTFS-arm64"
-    inspect "$ARM" "$ROOTFS-arm64"
+    inspect "$ARM" "$ROOTFS-arm64" "$ARM_BUDGET"
     with_curl qemu-aarch64 "$ARM"
 }
 
