@@ -450,7 +450,8 @@ def test_timers():
 
 def test_an_empty_errorfile_is_silence():
     lines = "errorfile 408 /etc/haproxy/empty\nerrorfile 503 /etc/haproxy/empty\nstats uri /stats"
-    with Server(http_config(lines, "timeout client 200ms"), more={"etc/haproxy/empty": b""}):
+    timeouts = "timeout client 60s\ntimeout http-request 200ms\ntimeout http-keep-alive 60s"
+    with Server(http_config(lines, timeouts), more={"etc/haproxy/empty": b""}):
         assert everything(b"GET /") == b"" and everything(b"GET / HTTP/1.1\r\n\r\n") == b""
         stats = row()
         assert (stats["hrsp_4xx"], stats["hrsp_5xx"]) == ("1", "1")
