@@ -23,7 +23,7 @@
 //! | `main`       | the command line, messages, start                       | all                         |
 //! | `event_loop` | sockets, slots, buffers, timers, signals: all of mio    | connection, log, sys        |
 //! | `connection` | one connection as a state machine over byte slices      | stats, rules, http, log     |
-//! | `stats`      | counters, the table of columns, all statistics formats  | config, http, sys           |
+//! | `stats`      | counters, the table of columns, all statistics formats  | config, sys                 |
 //! | `config`     | sections, the table of keywords, every setting          | rules, words, log, http, sys|
 //! | `rules`      | conditions, fetches, format strings, replies            | words, http, sys            |
 //! | `words`      | a line of the configuration: quotes, numbers, errors    | sys                         |
@@ -1577,8 +1577,7 @@ mod connection {
 mod stats {
     use self::Count::*;
     use crate::config::{Config, Proxy, Stats};
-    use crate::http;
-    use crate::out::{Out, Text, number, parts, place, split, split_at_byte};
+    use crate::out::{Out, Text, find, number, parts, place, split, split_at_byte};
 
     /// Most characters of `scope=` that are looked at.
     const MAX_SCOPE: usize = 20;
@@ -1881,8 +1880,7 @@ mod stats {
             let (names, front, back, metric) = (word(), word(), word(), word());
             let tags = [front, if back == b"=" { front } else { back }];
             for name in split(names, b'|') {
-                let dashes = columns.iter().filter(|column| column.name.is_empty()).count();
-                let position = (columns.len() - dashes) as u64;
+                let position = columns.iter().filter(|column| !column.name.is_empty()).count() as u64;
                 columns.push(Column { name, tags, metric, cell: *cell, position });
             }
         }
@@ -2205,7 +2203,7 @@ mod stats {
     impl Page {
         /// The page that the part of a target behind the stats URI asks for.
         pub fn stats(owner: &'static Proxy, options: &[u8]) -> Self {
-            let has = |word: &[u8]| http::find(options, word).is_some();
+            let has = |word: &[u8]| find(options, word).is_some();
             let kind = match () {
                 () if has(b";csv") => Kind::Csv,
                 () if has(b";typed") => Kind::Typed,
@@ -2216,12 +2214,12 @@ mod stats {
             let mut page = Self::new(kind, owner);
             page.hide_down = has(b";up");
             page.no_refresh = has(b";norefresh");
-            if let Some(at) = http::find(options, b";st=") {
+            if let Some(at) = find(options, b";st=") {
                 let state = &options[at + 4..];
                 let banner = split(BANNERS, b'|').find(|banner| state.starts_with(&banner[..4]));
                 page.banner = banner.map_or(b"", |banner| &banner[5..]);
             }
-            if let Some(at) = http::find(options, b"scope=") {
+            if let Some(at) = find(options, b"scope=") {
                 let value = options[at + 6..].iter().take_while(|byte| !matches!(byte, b'&' | b';'));
                 for (room, byte) in page.scope.iter_mut().zip(value) {
                     *room = *byte;
@@ -3527,7 +3525,7 @@ mod config {
 /// http, and, to read a file of patterns, sys.
 mod rules {
     use crate::http::{self, Request};
-    use crate::out::{Out, Text, decimal, number, place, split, split_at_byte};
+    use crate::out::{Out, Text, decimal, find, number, place, split, split_at_byte};
     use crate::sys;
     use crate::words::Line;
     use std::net::{IpAddr, SocketAddr};
@@ -4031,7 +4029,7 @@ mod rules {
             return parse_v4(text).map(IpAddr::from);
         }
         let mut words = [0; 8];
-        let Some(gap) = http::find(text, b"::") else {
+        let Some(gap) = find(text, b"::") else {
             return (parse_words(text, true, &mut words)? == 8).then_some(IpAddr::from(words));
         };
         // "::" stands for the words that are missing
@@ -4555,12 +4553,16 @@ mod words {
         /// A name or a text that is shown, within its bound.
         pub fn text(&mut self, what: &str) -> Option<Text> {
             let word = self.need(what)?;
-            if word.len() <= MAX_SHOWN { Some(word) } else { self.wrong(word, b"is longer than 200 bytes") }
+            self.shown(word)
         }
 
         /// All that is left, as one text that is shown.
         pub fn joined(&mut self) -> Option<Text> {
             let text = self.rest().join(&b' ').leak();
+            self.shown(text)
+        }
+
+        fn shown(&mut self, text: Text) -> Option<Text> {
             if text.len() <= MAX_SHOWN { Some(text) } else { self.wrong(text, b"is longer than 200 bytes") }
         }
 
@@ -4887,11 +4889,6 @@ mod http {
         split(value, b',').map(<[u8]>::trim_ascii)
     }
 
-    /// Where `part` first stands in `text`.
-    pub fn find(text: &[u8], part: &[u8]) -> Option<usize> {
-        (0..text.len()).find(|&at| text[at..].starts_with(part))
-    }
-
     /// A body that breaks its framing.
     #[derive(Debug)]
     pub struct BadBody;
@@ -5060,7 +5057,7 @@ mod log {
 /// What std and mio have not, or have too large: files, the environment,
 /// signals, limits, and the allocator. Owns all `unsafe` code.
 mod sys {
-    use crate::out::{Text, decimal, number, split, split_at_byte};
+    use crate::out::{Text, decimal, find, number, split, split_at_byte};
     use std::alloc::{GlobalAlloc, Layout};
     use std::os::fd::AsRawFd;
     use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicUsize, Ordering::Relaxed};
@@ -5280,7 +5277,7 @@ mod sys {
     /// The first number behind a key in a file of the kernel's.
     fn number_in(file: Text, key: &[u8]) -> Option<u64> {
         let text = read_file(file).ok()?;
-        let at = (0..text.len()).find(|&at| text[at..].starts_with(key))?;
+        let at = find(text, key)?;
         let digits = text[at + key.len()..].trim_ascii_start().split(|byte| !byte.is_ascii_digit()).next()?;
         decimal(digits, 0, u64::MAX >> 10)
     }
@@ -5466,6 +5463,11 @@ mod out {
             Some(at) => (&text[..at], &text[at + 1..]),
             None => (text, b""),
         }
+    }
+
+    /// Where `part` first stands in `text`.
+    pub fn find(text: &[u8], part: &[u8]) -> Option<usize> {
+        (0..text.len()).find(|&at| text[at..].starts_with(part))
     }
 
     /// The parts of a text between such bytes. One type for all lists and
