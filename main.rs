@@ -1278,7 +1278,8 @@ mod connection {
         fn act(&mut self, service: &Service, ask: &Ask, action: &'static Action, end: End) -> Decision {
             let config = self.config;
             let own = |answer: &'static Answer| {
-                answer.reply.unwrap_or_else(|| service.statistics.config.reply(config, answer.status))
+                let configured = config.configured(answer.reply.status).filter(|_| answer.is_standard);
+                configured.unwrap_or(answer.reply)
             };
             match action {
                 Action::Return(answer) => Decision::Reply(own(answer), end),
@@ -2659,6 +2660,11 @@ mod config {
             self.id as usize - 1
         }
 
+        /// What an `errorfile` says for a status; of several, the last.
+        pub fn configured(&self, status: u16) -> Option<&Reply> {
+            self.errors.iter().rfind(|reply| reply.status == status)
+        }
+
         pub fn has(&self, flag: u8) -> bool {
             self.flags & flag != 0
         }
@@ -2748,7 +2754,7 @@ mod config {
     pub struct Config {
         pub global: Global,
         pub proxies: Vec<Proxy>,
-        /// Built-in answers, that of 500 first.
+        /// Answers that the program gives of itself, that of 500 first.
         standard: Vec<Reply>,
     }
 
@@ -2763,10 +2769,11 @@ mod config {
             self.proxies.iter().any(|proxy| !proxy.disabled && !proxy.binds.is_empty())
         }
 
-        /// The answer for a status: configured, or built in.
+        /// The answer for one of the program's own statuses: configured, or
+        /// built in.
         pub fn reply<'a>(&'a self, proxy: &'a Proxy, status: u16) -> &'a Reply {
-            let mut all = self.standard.iter().chain(&proxy.errors);
-            all.rfind(|reply| reply.status == status).unwrap_or(&self.standard[0])
+            let built_in = || self.standard.iter().find(|reply| reply.status == status);
+            proxy.configured(status).or_else(built_in).unwrap_or(&self.standard[0])
         }
     }
 
@@ -3231,10 +3238,7 @@ mod config {
                 proxy.id = at as u32 + 1;
                 proxy.finish(&self.global.targets, &self.userlists, &mut self.report);
             }
-            let mut standard = vec![Reply::standard(500), Reply::standard(200)];
-            for status in 400..506 {
-                standard.push(Reply::standard(status));
-            }
+            let standard = [500, 503, 200, 400, 408, 413, 422, 505].map(Reply::standard).into();
             (Config { global: self.global, proxies: self.proxies, standard }, self.report)
         }
 
@@ -3279,7 +3283,7 @@ mod config {
 
         fn complete(&self, mut reply: Reply, line: &mut Line) -> Option<Answer> {
             self.fits(&mut reply, line)?;
-            Some(Answer { status: reply.status, reply: Some(Box::leak(Box::new(reply))) })
+            Some(Answer::own(reply))
         }
 
         /// Adds a header field, whose value is a format of one line.
@@ -3343,7 +3347,7 @@ mod config {
             let mut reply = match whole {
                 Some(whole) => whole,
                 // an error has its own text, which may be configured
-                None if !has_body && status >= 400 && !has_fields => return Some(Answer { status, reply: None }),
+                None if !has_body && status >= 400 && !has_fields => return Some(Answer::standard(status)),
                 None if !has_body && status >= 400 => Reply::standard(status),
                 None => Reply::new(status),
             };
@@ -3392,14 +3396,14 @@ mod config {
     }
 
     fn challenge(realm: Text) -> Action {
-        Action::Return(Answer { status: 401, reply: Some(Box::leak(Box::new(Reply::challenge(realm)))) })
+        Action::Return(Answer::own(Reply::challenge(realm)))
     }
 
     /// `stats http-request allow|deny|auth [realm R] [if|unless ...]`
     fn stats_rule(parser: &mut Parser, line: &mut Line) -> Option<()> {
         let action = match line.one_of("action", "allow deny auth")? {
             0 => Action::Allow,
-            1 => Action::Deny(Answer { status: 403, reply: None }),
+            1 => Action::Deny(Answer::standard(403)),
             _ if line.take(b"realm") => challenge(line.text("a realm")?),
             _ => challenge(parser.stats().realm),
         };
@@ -4307,8 +4311,7 @@ mod rules {
     impl Reply {
         /// An answer with the phrase of its status.
         pub fn new(status: u16) -> Self {
-            let line = http::reason(number(status.into())).0;
-            Self::with_line(status, if line.is_empty() { text!("{} Other", number(status.into())) } else { line })
+            Self::with_line(status, http::reason(status).0)
         }
 
         fn with_line(status: u16, line: Text) -> Self {
@@ -4320,7 +4323,7 @@ mod rules {
         /// The built-in answer for an error, or for a monitor's 200.
         pub fn standard(status: u16) -> Self {
             let mut reply = Self::new(status);
-            let (title, sentence) = http::reason(number(status.into()));
+            let (title, sentence) = http::reason(status);
             reply.body.text(text!("<!doctype html><title>{}</title><h1>{}</h1><p>", title, title));
             reply.body.text(text!("{}</p>\n", sentence));
             reply.after.text(b"cache-control: no-cache\r\ncontent-type: text/html\r\n");
@@ -4427,8 +4430,21 @@ mod rules {
     }
 
     pub struct Answer {
-        pub status: u16,
-        pub reply: Option<&'static Reply>,
+        pub reply: &'static Reply,
+        /// It has no text of its own: an `errorfile` for its status takes its
+        /// place.
+        pub is_standard: bool,
+    }
+
+    impl Answer {
+        /// The built-in answer, or what is configured for its status.
+        pub fn standard(status: u16) -> Self {
+            Self { is_standard: true, ..Self::own(Reply::standard(status)) }
+        }
+
+        pub fn own(reply: Reply) -> Self {
+            Self { reply: Box::leak(Box::new(reply)), is_standard: false }
+        }
     }
 
     pub struct Rule {
@@ -4656,7 +4672,7 @@ mod words {
 /// HTTP/1 requests as RFC 9110 and RFC 9112 define them, as pure functions
 /// over byte slices. Owns the grammar; calls httparse, and out for numbers.
 mod http {
-    use crate::out::{Text, decimal, split, split_at_byte};
+    use crate::out::{Text, decimal, number, split, split_at_byte};
     pub use httparse::{EMPTY_HEADER, Header};
     use httparse::{Error::TooManyHeaders, Status::Complete, Status::Partial};
 
@@ -4947,8 +4963,11 @@ mod http {
     /// The line of a status in an answer's head, such as `404 Not Found`, and
     /// the sentence of the body that goes with it where none is configured.
     /// The phrases are HAProxy's where it has one, else those of RFC 9110 §15.
-    pub fn reason(status: &[u8]) -> (Text, Text) {
-        split_at_byte(split(STATUSES, b'\n').find(|line| line.starts_with(status)).unwrap_or(b""), b'|')
+    /// A status that neither knows is `Other`.
+    pub fn reason(status: u16) -> (Text, Text) {
+        let code = number(status.into());
+        let known = split(STATUSES, b'\n').find(|line| line.starts_with(code));
+        split_at_byte(known.unwrap_or_else(|| text!("{} Other", code)), b'|')
     }
 
     const STATUSES: Text = b"\

@@ -641,6 +641,7 @@ def test_returns_denials_and_redirects():
     http-request return errorfile /etc/haproxy/err if { path /err }
     http-request deny if { path /deny }
     http-request deny deny_status 429 if { path /busy }
+    http-request deny deny_status 511 if { path /other }
     http-request deny content-type text/plain string no hdr x y if { path /text }
     http-request redirect location /new if { path /r1 }
     http-request redirect prefix https://x code 301 if { path /r2 }
@@ -664,6 +665,7 @@ def test_returns_denials_and_redirects():
         "/204": b"HTTP/1.1 204 No Content\r\na: b\r\n\r\n",
         "/empty": b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n",
         "/deny": answer(403, "Forbidden", "A rule forbids this request."),
+        "/other": answer(511, "Other", ""),
         "/busy": answer(429, "Too Many Requests", "There were too many requests lately."),
         "/text": b"HTTP/1.1 403 Forbidden\r\nx: y\r\ncontent-length: 2\r\ncontent-type: text/plain\r\n\r\nno",
         "/r1?a=b": b"HTTP/1.1 302 Found\r\ncontent-length: 0\r\nlocation: /new\r\ncache-control: no-cache\r\n\r\n",
