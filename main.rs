@@ -3736,11 +3736,12 @@ mod rules {
         /// Writes the sample; of several, the last, as HAProxy does. An alias
         /// shows what a client sent escaped.
         fn write(&self, alias: bool, scene: &Scene, out: &mut Out) {
-            let mark = out.len();
+            let (mark, full) = (out.len(), out.full);
             let mut none = alias;
             (self.samples)(scene, &self.argument, &mut |sample| {
                 none = false;
                 out.truncate(mark);
+                out.full = full;
                 match sample {
                     Bool(value) => drop(out.num(value.into())),
                     Int(value) => drop(out.num(value)),
@@ -5742,6 +5743,7 @@ mod tests {
     const RULES: &str = "frontend web\n mode http\n bind :1\n timeout client 5s\n stats uri /stats\n option httplog\n\
                          log stdout format raw local0\n monitor-uri /alive\n\
                          http-request return lf-string \"%[path] %HQ %[req.hdr(x)]\" hdr a %[url] if { path_beg /lf }\n\
+                         http-request return lf-string %[hdr(b)]%[hdr(b)]%[hdr(x)] if { path /twice }\n\
                          http-request deny if { path_sub deny } or { hdr(x) -m found }\n\
                          http-request use-service prometheus-exporter if { path /metrics }";
 
@@ -6004,6 +6006,10 @@ mod tests {
         assert!(body("GET /a/deny HTTP/1.1\r\n\r\n").contains("403 Forbidden"));
         assert!(body("GET / HTTP/1.1\r\nx: 1\r\n\r\n").contains("403 Forbidden"));
         assert!(body("GET / HTTP/1.1\r\n\r\n").contains("503 Service Unavailable"));
+        // an answer that does not fit is none, even if its last piece would fit again
+        let twice = |length: usize| text!("GET /twice HTTP/1.1\r\nx: 1\r\nb: {}\r\n\r\n", vec![b'b'; length]);
+        assert_eq!(body(&String::from_utf8_lossy(twice(7000))).len(), 14_001);
+        assert!(body(&String::from_utf8_lossy(twice(9000))).contains("500 Internal Server Error"));
     }
 
     #[test]
