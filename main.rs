@@ -1373,9 +1373,9 @@ mod connection {
             // the page shows its own request, as intercepted
             self.counters(service).add(Count::Intercepted, 1);
             out.gap(PAGE_HEAD);
-            out.kept_free = CHUNK_END;
+            out.keep_free(CHUNK_END);
             let complete = page.write(&service.statistics, out);
-            out.kept_free = 0;
+            out.keep_free(0);
             if !complete && mark > 0 {
                 out.truncate(mark);
                 self.counters(service).take_back(Count::Intercepted);
@@ -1417,9 +1417,9 @@ mod connection {
                 return Next::Write;
             }
             out.gap(CHUNK_SIZE);
-            out.kept_free = CHUNK_END;
+            out.keep_free(CHUNK_END);
             let complete = page.write(&service.statistics, out);
-            out.kept_free = 0;
+            out.keep_free(0);
             let body = out.len() - CHUNK_SIZE;
             let mut size = [0; CHUNK_SIZE];
             let mut line = Out::new(&mut size);
@@ -1578,10 +1578,12 @@ mod connection {
 mod stats {
     use self::Count::*;
     use crate::config::{Config, Proxy, Stats};
-    use crate::out::{Out, Text, find, number, parts, place, split, split_at_byte};
+    use crate::out::{Out, Text, escaped, find, number, parts, place, split, split_at_byte};
 
     /// Most characters of `scope=` that are looked at.
     const MAX_SCOPE: usize = 20;
+    /// Longest value that never changes: the name of a proxy, in bytes.
+    const MAX_FIXED: usize = 64;
     /// Most addresses that `stats show-legends` lists.
     const MAX_LEGENDS: usize = 16;
 
@@ -1699,12 +1701,15 @@ mod stats {
     impl Statistics {
         pub fn new(config: &'static Config, process: Process) -> Self {
             let proxies = config.proxies.iter().map(|_| Counters::default()).collect();
-            let templates = templates(config);
-            Self { config, now_ms: 0, process, proxies, templates }
+            let mut all = Self { config, now_ms: 0, process, proxies, templates: [&[]; KINDS] };
+            all.templates = templates(&all);
+            all
         }
 
-        /// A line of a table: two for each proxy.
+        /// A line of a table: two for each proxy. What belongs to no line is
+        /// written as if it were on the first.
         fn row(&self, at: usize) -> Row<'_> {
+            let at = if at / 2 < self.proxies.len() { at } else { 0 };
             let (proxy, numbers) = (&self.config.proxies[at / 2], &self.proxies[at / 2]);
             Row { all: self, proxy, numbers, backend: at % 2 == 1 }
         }
@@ -1755,8 +1760,6 @@ mod stats {
     }
     use Value::{Age, Number};
     type Cell = fn(&Row) -> Value;
-    /// A number of the process.
-    type Total = fn(&Statistics) -> u64;
 
     /// Names, more than one separated by `|`; tags (origin, nature, scope) for
     /// a frontend and for a backend, `=` for the same ones, `-` where it does
@@ -1890,25 +1893,25 @@ mod stats {
 
     /// Metrics of the process: names, whether they only grow, and the value.
     #[rustfmt::skip]
-    const PROCESS: &[(&str, bool, Option<Total>)] = &[
-        ("nbthread|nbproc|relative_process_id|build_info", false, Some(|_| 1)),
-        ("uptime_seconds", false, Some(|all| all.now_ms / 1000)),
-        ("start_time_seconds", false, Some(|all| all.process.started_wall)),
-        ("max_fds|max_sockets", false, Some(|all| all.process.max_files)),
-        ("max_connections|hard_max_connections", false, Some(|all| all.process.maxconn.into())),
-        ("current_connections", false, Some(|all| all.process.connections)),
-        ("connections_total", true, Some(|all| all.process.connections_total)),
-        ("requests_total", true, Some(|all| all.process.requests_total)),
-        ("current_connection_rate|current_session_rate", false, Some(|all| all.process.connection_rate.read(all.now_ms))),
-        ("max_connection_rate|max_session_rate", false, Some(|all| all.process.connection_rate.max)),
-        ("bytes_out_total", true, Some(|all| all.process.bytes_out)),
-        ("bytes_out_rate", false, Some(|all| all.process.bytes_rate.read(all.now_ms))),
-        ("stopping", false, Some(|all| all.process.stopping.into())),
-        ("jobs", false, Some(|all| all.process.connections + all.process.listeners)),
-        ("listeners", false, Some(|all| all.process.listeners)),
-        ("dropped_logs_total", true, Some(|all| all.process.dropped_logs)),
-        ("pool_allocated_bytes", false, Some(|all| u64::from(all.process.maxconn) * 2 * all.config.global.bufsize as u64)),
-        ("pool_used_bytes", false, Some(|all| all.process.buffers_in_use * all.config.global.bufsize as u64)),
+    const PROCESS: &[(&str, bool, Option<Cell>)] = &[
+        ("nbthread|nbproc|relative_process_id|build_info", false, Some(|_| Number(1))),
+        ("uptime_seconds", false, Some(|r| Number(r.all.now_ms / 1000))),
+        ("start_time_seconds", false, Some(|r| Number(r.all.process.started_wall))),
+        ("max_fds|max_sockets", false, Some(|r| Number(r.all.process.max_files))),
+        ("max_connections|hard_max_connections", false, Some(|r| Number(r.all.process.maxconn.into()))),
+        ("current_connections", false, Some(|r| Number(r.all.process.connections))),
+        ("connections_total", true, Some(|r| Number(r.all.process.connections_total))),
+        ("requests_total", true, Some(|r| Number(r.all.process.requests_total))),
+        ("current_connection_rate|current_session_rate", false, Some(|r| Number(r.all.process.connection_rate.read(r.all.now_ms)))),
+        ("max_connection_rate|max_session_rate", false, Some(|r| Number(r.all.process.connection_rate.max))),
+        ("bytes_out_total", true, Some(|r| Number(r.all.process.bytes_out))),
+        ("bytes_out_rate", false, Some(|r| Number(r.all.process.bytes_rate.read(r.all.now_ms)))),
+        ("stopping", false, Some(|r| Number(r.all.process.stopping.into()))),
+        ("jobs", false, Some(|r| Number(r.all.process.connections + r.all.process.listeners))),
+        ("listeners", false, Some(|r| Number(r.all.process.listeners))),
+        ("dropped_logs_total", true, Some(|r| Number(r.all.process.dropped_logs))),
+        ("pool_allocated_bytes", false, Some(|r| Number(u64::from(r.all.process.maxconn) * 2 * r.all.config.global.bufsize as u64))),
+        ("pool_used_bytes", false, Some(|r| Number(r.all.process.buffers_in_use * r.all.config.global.bufsize as u64))),
         ("limit_connection_rate|limit_session_rate|max_ssl_connections|current_ssl_connections|max_pipes|current_ssl_rate|\
           limit_ssl_rate|max_ssl_rate|current_frontend_ssl_key_rate|max_frontend_ssl_key_rate|frontend_ssl_reuse|\
           current_backend_ssl_key_rate|max_backend_ssl_key_rate|limit_http_comp|current_zlib_memory|max_zlib_memory|\
@@ -1950,10 +1953,6 @@ mod stats {
         Plain(Cell),
         Pretty(Cell),
         Alarm(Cell),
-        /// The same, of the process.
-        Process(Total),
-        PrettyProcess(Total),
-        AlarmProcess(Total),
         /// What separates the rows of JSON.
         Comma,
         /// What depends on the request for the page.
@@ -1963,15 +1962,16 @@ mod stats {
     }
 
     /// A template that is being made.
-    struct Draft {
+    struct Draft<'a> {
+        all: &'a Statistics,
         text: Vec<u8>,
         row: usize,
         pieces: Vec<Piece>,
     }
 
-    impl Draft {
-        fn new() -> Self {
-            Self { text: Vec::new(), row: NO_ROW, pieces: Vec::new() }
+    impl<'a> Draft<'a> {
+        fn new(all: &'a Statistics) -> Self {
+            Self { all, text: Vec::new(), row: NO_ROW, pieces: Vec::new() }
         }
 
         fn put(&mut self, text: impl AsRef<[u8]>) -> &mut Self {
@@ -1998,12 +1998,19 @@ mod stats {
             self
         }
 
-        /// A cell, or the 0 that it always is.
-        fn cell(&mut self, cell: Option<Cell>, fill: fn(Cell) -> Fill) -> &mut Self {
-            match cell {
-                Some(cell) => self.fill(fill(cell)),
-                None => self.put("0"),
+        /// A cell. What never changes is written now: a key, what is
+        /// configured, and a 0.
+        #[inline(never)]
+        fn cell(&mut self, column: &Column, fill: fn(Cell) -> Fill) -> &mut Self {
+            let Some(cell) = column.cell else { return self.put("0") };
+            let row = self.all.row(self.row);
+            if !matches!(column.tags[usize::from(row.backend)], [b'K' | b'C', ..]) {
+                return self.fill(fill(cell));
             }
+            let mut room = [0; MAX_FIXED];
+            let mut out = Out::new(&mut room);
+            fill(cell).write(&row, &mut out);
+            self.put(out.written())
         }
 
         #[inline(never)]
@@ -2018,6 +2025,25 @@ mod stats {
         }
     }
 
+    impl Fill {
+        /// Writes the value of a cell.
+        fn write(self, row: &Row, out: &mut Out) {
+            match self {
+                Fill::Plain(cell) => match cell(row) {
+                    Value::Text(text) => drop(out.put(text)),
+                    Number(number) => drop(out.num(number as i64)),
+                    Age(seconds) => drop(out.num(seconds)),
+                },
+                Fill::Pretty(cell) => pretty(row, cell, out),
+                Fill::Alarm(cell) => {
+                    out.put(if matches!(cell(row), Number(0)) { ">" } else { " class=bad>" });
+                    pretty(row, cell, out);
+                }
+                _ => {}
+            }
+        }
+    }
+
     /// The rows that a configuration has: two for a listen section.
     fn rows(config: &Config) -> impl Iterator<Item = usize> {
         let has = |at: &usize| at.is_multiple_of(2) || config.proxies[at / 2].is_listen;
@@ -2026,16 +2052,16 @@ mod stats {
 
     /// Makes the template of every kind of page.
     #[inline(never)]
-    fn templates(config: &Config) -> [&'static [Piece]; KINDS] {
+    fn templates(all: &Statistics) -> [&'static [Piece]; KINDS] {
         let columns = columns();
-        let [mut csv, mut typed, mut json] = [Draft::new(), Draft::new(), Draft::new()];
+        let [mut csv, mut typed, mut json] = [Draft::new(all), Draft::new(all), Draft::new(all)];
         csv.put("# ");
         for column in &columns {
             csv.put(if column.name.is_empty() { b"-" } else { column.name }).put(",");
         }
         csv.put("\n");
         json.put("[");
-        for at in rows(config) {
+        for at in rows(all.config) {
             [&mut csv, &mut typed, &mut json].into_iter().for_each(|draft| draft.next_row(at));
             json.fill(Fill::Comma);
             for column in &columns {
@@ -2043,7 +2069,7 @@ mod stats {
                 if column.name.is_empty() {
                     csv.put("-");
                 } else if !tags.is_empty() {
-                    csv.cell(column.cell, Fill::Plain);
+                    csv.cell(column, Fill::Plain);
                     typed_field(column, tags, at, &mut typed);
                     json_field(column, tags, at, &mut json);
                 }
@@ -2054,7 +2080,7 @@ mod stats {
         }
         json.next_row(NO_ROW);
         json.put("]\n");
-        [html(config, &columns), csv.done(), typed.done(), json.done(), schema(), metrics(config, &columns)]
+        [html(all, &columns), csv.done(), typed.done(), json.done(), schema(all), metrics(all, &columns)]
     }
 
     /// Type of a column in the typed and the JSON format.
@@ -2072,7 +2098,7 @@ mod stats {
     fn typed_field(column: &Column, tags: Text, at: usize, draft: &mut Draft) {
         let side = if at.is_multiple_of(2) { "F" } else { "B" };
         put!(draft, "{}.{}.0.{}.{}", side, number(at as u64 / 2 + 1), number(column.position), column.name);
-        put!(draft, ".1:{}:{}:", tags, type_of(column, tags)).cell(column.cell, Fill::Plain).put("\n");
+        put!(draft, ".1:{}:{}:", tags, type_of(column, tags)).cell(column, Fill::Plain).put("\n");
     }
 
     fn json_field(column: &Column, tags: Text, at: usize, draft: &mut Draft) {
@@ -2088,7 +2114,7 @@ mod stats {
         let kind = type_of(column, tags);
         let quote = if kind == "str" { "\"" } else { "" };
         put!(draft, "},\"value\":{\"type\":\"{}\",\"value\":{}", kind, quote);
-        draft.cell(column.cell, Fill::Plain).put(quote).put("}}");
+        draft.cell(column, Fill::Plain).put(quote).put("}}");
     }
 
     /// Words for the three letters of a column's tags.
@@ -2100,8 +2126,8 @@ mod stats {
 
     /// JSON Schema (draft 4) of what `;json` gives.
     #[inline(never)]
-    fn schema() -> &'static [Piece] {
-        let mut draft = Draft::new();
+    fn schema(all: &Statistics) -> &'static [Piece] {
+        let mut draft = Draft::new(all);
         draft.put(r##"{"$schema":"http://json-schema.org/draft-04/schema#","title":"Statistics","type":"array","items":{"type":"array","items":{"type":"object","properties":{"objType":{"enum":["Frontend","Backend"]},"proxyId":{"type":"integer","minimum":1},"id":{"type":"integer","minimum":0},"field":{"type":"object","properties":{"pos":{"type":"integer","minimum":0},"name":{"type":"string"}},"required":["pos","name"]},"processNum":{"type":"integer","minimum":1},"tags":{"type":"object","properties":{"##);
         for (name, words) in TAGS {
             put!(draft, "{}\"{}\":{\"enum\":[", if *name == "origin" { "" } else { "," }, name);
@@ -2129,8 +2155,8 @@ mod stats {
     }
 
     #[inline(never)]
-    fn metrics(config: &Config, columns: &[Column]) -> &'static [Piece] {
-        let mut draft = Draft::new();
+    fn metrics(all: &Statistics, columns: &[Column]) -> &'static [Piece] {
+        let mut draft = Draft::new(all);
         for (names, counter, value) in PROCESS {
             for name in split(names.as_bytes(), b'|') {
                 help("process", name, *counter, &mut draft);
@@ -2138,7 +2164,7 @@ mod stats {
                     if name == b"build_info" { concat!("{version=\"", env!("CARGO_PKG_VERSION"), "\"}") } else { "" };
                 put!(draft, "haproxy_process_{}{}", name, label);
                 match value {
-                    Some(value) => draft.put(" ").fill(Fill::Process(*value)),
+                    Some(value) => draft.put(" ").fill(Fill::Plain(*value)),
                     None => draft.put(" 0"),
                 };
                 draft.put("\n");
@@ -2150,20 +2176,20 @@ mod stats {
             if code.unwrap_or(b"1xx") == b"1xx" {
                 help("frontend", column.metric, column.tags[0][1] == b'C', &mut draft);
             }
-            for at in rows(config).filter(|at| at.is_multiple_of(2)) {
+            for at in rows(all.config).filter(|at| at.is_multiple_of(2)) {
                 draft.next_row(at);
                 let mut sample = |label: &str, value: Text, cell: Option<Cell>| {
-                    put!(draft, "haproxy_frontend_{}{proxy=\"{}", column.metric, config.proxies[at / 2].name);
+                    put!(draft, "haproxy_frontend_{}{proxy=\"{}", column.metric, all.config.proxies[at / 2].name);
                     if !label.is_empty() {
                         put!(draft, "\",{}=\"{}", label, value);
                     }
-                    draft.put("\"} ").cell(cell, Fill::Plain).put("\n");
+                    draft.put("\"} ").cell(&Column { cell, ..*column }, Fill::Plain).put("\n");
                 };
                 match code {
                     Some(code) => sample("code", code, column.cell),
                     None if column.name == b"status" => {
-                        sample("state", b"DOWN", Some(|row| Number(row.all.process.stopping.into())));
-                        sample("state", b"UP", Some(|row| Number((!row.all.process.stopping).into())));
+                        sample("state", b"DOWN", Some(|r| Number(r.all.process.stopping.into())));
+                        sample("state", b"UP", Some(|r| Number((!r.all.process.stopping).into())));
                     }
                     None => sample("", b"", column.cell),
                 }
@@ -2274,14 +2300,16 @@ mod stats {
 
         /// Writes pieces while they fit; true when the page is complete.
         pub fn write(&mut self, all: &Statistics, out: &mut Out) -> bool {
+            let mut row = all.row(NO_ROW);
             let mut before = (usize::MAX / 2, false);
             while let Some(piece) = all.templates[self.kind as usize].get(self.piece as usize) {
                 if before.0 != piece.row {
                     before = (piece.row, self.shows(all.config, piece.row));
+                    row = all.row(piece.row);
                 }
                 if before.1 {
                     let mark = out.len();
-                    self.write_piece(all, piece, out);
+                    self.write_piece(&row, piece, out);
                     if out.full {
                         out.truncate(mark);
                         return false;
@@ -2310,33 +2338,17 @@ mod stats {
 
         /// Writes one piece, which fits into the least `tune.bufsize` with a
         /// head beside it.
-        fn write_piece(&self, all: &Statistics, piece: &Piece, out: &mut Out) {
-            let owner = self.owner;
-            if let (Fill::Legend, false) = (piece.fill, owner.stats.as_ref().is_some_and(|stats| stats.legends)) {
+        fn write_piece(&self, row: &Row, piece: &Piece, out: &mut Out) {
+            let stats = self.owner.stats.as_ref();
+            if let (Fill::Legend, false) = (piece.fill, stats.is_some_and(|stats| stats.legends)) {
                 return;
             }
             out.put(piece.text);
             match piece.fill {
                 Fill::Nothing | Fill::Legend => {}
-                Fill::Plain(cell) => match cell(&all.row(piece.row)) {
-                    Value::Text(text) => drop(out.put(text)),
-                    Number(number) => drop(out.num(number as i64)),
-                    Age(seconds) => drop(out.num(seconds)),
-                },
-                Fill::Pretty(cell) => pretty(&all.row(piece.row), cell, out),
-                Fill::Alarm(cell) => {
-                    let row = all.row(piece.row);
-                    out.put(if matches!(cell(&row), Number(0)) { ">" } else { " class=bad>" });
-                    pretty(&row, cell, out);
-                }
-                Fill::Process(value) => drop(out.num(value(all) as i64)),
-                Fill::PrettyProcess(value) => grouped(value(all), out),
-                Fill::AlarmProcess(value) => {
-                    out.put(if value(all) == 0 { ">" } else { " class=bad>" });
-                    grouped(value(all), out);
-                }
                 Fill::Comma => drop(out.put(if self.begun { ",[" } else { "[" })),
-                Fill::Page(write) => owner.stats.iter().for_each(|stats| write(self, all, stats, out)),
+                Fill::Page(write) => stats.into_iter().for_each(|stats| write(self, row.all, stats, out)),
+                value => value.write(row, out),
             }
         }
 
@@ -2344,14 +2356,13 @@ mod stats {
 
         /// Title and description.
         fn top(&self, all: &Statistics, stats: &Stats, out: &mut Out) {
-            let name = stats.node.unwrap_or(self.owner.name);
-            out.put("<title>").html(name).put(": statistics</title><header><h1>Statistics of ").html(name);
-            out.put("</h1><p>").html(stats.description.unwrap_or(b""));
+            put!(out, "<title>{}: statistics</title><header><h1>Statistics of {}", stats.title, stats.title);
+            out.put("</h1><p>").put(stats.shown_description);
             let version = if stats.hide_version { "" } else { concat!(" version ", env!("CARGO_PKG_VERSION")) };
             let stopping = if all.process.stopping { " <b class=bad>stopping</b>" } else { "" };
             put!(out, "</p><p>tiny-haproxy{}{}</p></header>", version, stopping);
             if !self.banner.is_empty() {
-                put!(out, "<p class=banner>{} <a href='", self.banner).html(stats.uri).put("'>Dismiss</a></p>");
+                put!(out, "<p class=banner>{} <a href='", self.banner).put(stats.shown_uri).put("'>Dismiss</a></p>");
             }
         }
 
@@ -2359,7 +2370,7 @@ mod stats {
         fn options(&self, _: &Statistics, stats: &Stats, out: &mut Out) {
             let scope = &self.scope[..usize::from(self.scope_len)];
             let mut link = |up: bool, still: bool, options: &str, text: &str| {
-                out.put("<a href='").html(stats.uri).put(options);
+                out.put("<a href='").put(stats.shown_uri).put(options);
                 out.put(if up { ";up" } else { "" }).put(if still { ";norefresh" } else { "" });
                 if !scope.is_empty() {
                     out.put(if stats.uri.contains(&b'?') { "&amp;scope=" } else { "?scope=" }).html(scope);
@@ -2378,14 +2389,15 @@ mod stats {
     }
 
     #[inline(never)]
-    fn html(config: &Config, columns: &[Column]) -> &'static [Piece] {
+    fn html(all: &Statistics, columns: &[Column]) -> &'static [Piece] {
+        let config = all.config;
         let named = |name: &[u8]| columns.iter().find(|column| column.name == name).unwrap_or(&columns[0]);
-        let mut draft = Draft::new();
+        let mut draft = Draft::new(all);
         put!(draft, "{}{}</style>", PAGE_TOP, STYLE).fill(Fill::Page(Page::top));
         put!(draft, "<dl><div><dt>pid<dd>{}</div><div><dt>uptime<dd>", number(crate::sys::pid()));
         draft.fill(Fill::Page(|_, all, _, out| uptime(all.now_ms / 1000, out))).put("</div>");
         for (label, alarming, value) in FACTS {
-            let fill = if *alarming { Fill::AlarmProcess } else { Fill::PrettyProcess };
+            let fill = if *alarming { Fill::Alarm } else { Fill::Pretty };
             put!(draft, "<div><dt>{}{}", label, if *alarming { "<dd" } else { "<dd>" })
                 .fill(fill(*value))
                 .put("</div>");
@@ -2393,7 +2405,7 @@ mod stats {
         draft.put("</dl><nav>").fill(Fill::Page(Page::options));
         draft.put("'></label></form><span class=key><i class=open></i>open <i class=full></i>at its limit ");
         draft.put("<i class=stop></i>stopping</span></nav>");
-        let (mut titles, mut labels) = (Draft::new(), Draft::new());
+        let (mut titles, mut labels) = (Draft::new(all), Draft::new(all));
         let mut cells_of = Vec::new();
         for (title, cells) in GROUPS {
             put!(titles, "<th colspan={}>{}", number(split(cells.as_bytes(), b' ').count() as u64), title);
@@ -2415,7 +2427,7 @@ mod stats {
             for (class, column) in &cells_of {
                 put!(draft, "<td{}", class);
                 if !column.tags[at % 2].is_empty() {
-                    draft.cell(column.cell, Fill::Pretty);
+                    draft.cell(column, Fill::Pretty);
                 }
             }
             if at % 2 == 1 || !config.proxies[at / 2].is_listen {
@@ -2425,7 +2437,7 @@ mod stats {
                     let alarming = matches!(*name, "hrsp_5xx" | "eint");
                     put!(draft, "<div><dt>{}{}", label, if alarming { "<dd" } else { "<dd>" });
                     draft
-                        .cell(named(name.as_bytes()).cell, if alarming { Fill::Alarm } else { Fill::Pretty })
+                        .cell(named(name.as_bytes()), if alarming { Fill::Alarm } else { Fill::Pretty })
                         .put("</div>");
                 }
                 draft.put("</dl>");
@@ -2435,9 +2447,8 @@ mod stats {
     }
 
     fn html_title(proxy: &Proxy, draft: &mut Draft) {
-        let mut room = [0; 2048];
-        let shown = Out::new(&mut room).html(proxy.description).written().len();
-        put!(draft, "<h2 id='{}'>{} <small>{}", proxy.name, proxy.name, room[..shown]).fill(Fill::Nothing);
+        let description = escaped(proxy.description);
+        put!(draft, "<h2 id='{}'>{} <small>{}", proxy.name, proxy.name, description).fill(Fill::Nothing);
         put!(draft, " mode {}, id {}", if proxy.http { "http" } else { "tcp" }, number(proxy.id.into()));
         for bind in proxy.binds.iter().take(MAX_LEGENDS) {
             put!(draft, ", {}", bind.shown);
@@ -2465,8 +2476,12 @@ mod stats {
 
     /// A number with a thin space between its thousands.
     fn grouped(number: u64, out: &mut Out) {
+        if number < 1000 {
+            out.num(number as i64);
+            return;
+        }
         let mut buffer = itoa::Buffer::new();
-        let digits = buffer.format(number).as_bytes();
+        let digits = buffer.format(number as i64).as_bytes();
         let (first, rest) = digits.split_at((digits.len() - 1) % 3 + 1);
         out.put(first);
         for group in rest.chunks(3) {
@@ -2486,18 +2501,18 @@ mod stats {
     }
 
     /// What stands on top, of the process; whether it alarms above zero.
-    const FACTS: &[(&str, bool, Total)] = &[
-        ("connections now", false, |all| all.process.connections),
-        ("of at most", false, |all| all.process.maxconn.into()),
-        ("most so far", false, |all| all.process.connections_max),
-        ("times full", true, |all| all.process.waits),
-        ("connections/s", false, |all| all.process.connection_rate.read(all.now_ms)),
-        ("bits/s out", false, |all| all.process.bytes_rate.read(all.now_ms) * 8),
-        ("connections", false, |all| all.process.connections_total),
-        ("requests", false, |all| all.process.requests_total),
-        ("KiB reserved", false, |all| all.process.memory_bytes >> 10),
-        ("file limit", false, |all| all.process.max_files),
-        ("logs dropped", true, |all| all.process.dropped_logs),
+    const FACTS: &[(&str, bool, Cell)] = &[
+        ("connections now", false, |r| Number(r.all.process.connections)),
+        ("of at most", false, |r| Number(r.all.process.maxconn.into())),
+        ("most so far", false, |r| Number(r.all.process.connections_max)),
+        ("times full", true, |r| Number(r.all.process.waits)),
+        ("connections/s", false, |r| Number(r.all.process.connection_rate.read(r.all.now_ms))),
+        ("bits/s out", false, |r| Number(r.all.process.bytes_rate.read(r.all.now_ms) * 8)),
+        ("connections", false, |r| Number(r.all.process.connections_total)),
+        ("requests", false, |r| Number(r.all.process.requests_total)),
+        ("KiB reserved", false, |r| Number(r.all.process.memory_bytes >> 10)),
+        ("file limit", false, |r| Number(r.all.process.max_files)),
+        ("logs dropped", true, |r| Number(r.all.process.dropped_logs)),
     ];
 
     /// Column groups of the page: each label with its column of the CSV.
@@ -2556,7 +2571,7 @@ td b{padding:.1em .5em;border-radius:.6em;color:#fff}@media(prefers-color-scheme
 /// rules, words, http and log to compile their parts.
 mod config {
     use crate::http;
-    use crate::out::{Text, decimal, number, place, split, split_at_byte};
+    use crate::out::{Text, decimal, escaped, number, place, split, split_at_byte};
     use crate::rules::{self, Acl, Action, Answer, Condition, Format, Reply, Rule, Userlists};
     use crate::sys;
     use crate::words::{self, Line};
@@ -2601,14 +2616,18 @@ mod config {
     #[derive(Default)]
     pub struct Stats {
         pub uri: Text,
+        /// The URI, the title and the description of the page as HTML.
+        pub shown_uri: Text,
+        pub title: Text,
+        pub shown_description: Text,
         /// Seconds, 0 for none.
         pub refresh: u32,
         realm: Text,
         /// Who is let in by `stats auth`.
         pub users: Vec<(Text, Text)>,
         pub hide_version: bool,
-        pub node: Option<Text>,
-        pub description: Option<Text>,
+        node: Option<Text>,
+        description: Text,
         pub legends: bool,
         /// Names of the proxies shown, `.` for the own one; empty for all.
         pub scope: Vec<Text>,
@@ -2723,6 +2742,9 @@ mod config {
             self.format.compile(format, true, lists, &mut Line::new(&[]));
             self.rules.append(&mut self.redirects);
             if let Some(stats) = &mut self.stats {
+                stats.shown_uri = escaped(stats.uri);
+                stats.title = escaped(stats.node.unwrap_or(self.name));
+                stats.shown_description = escaped(stats.description);
                 if !stats.users.is_empty() {
                     stats.rules.push(Rule { action: challenge(stats.realm), condition: None });
                 }
@@ -2957,7 +2979,7 @@ mod config {
         ("stats refresh", PROXY, Set(|p, l| { p.stats().refresh = l.time("s")?.div_ceil(1000); Some(()) })),
         ("stats scope", PROXY, Set(|p, l| { let name = l.need("a name")?; p.stats().scope.push(name); Some(()) })),
         ("stats show-desc", PROXY, Set(|p, l| {
-            p.stats().description = Some(if l.peek().is_none() { p.global.description } else { l.joined()? });
+            p.stats().description = if l.peek().is_none() { p.global.description } else { l.joined()? };
             Some(())
         })),
         ("stats show-legends", PROXY, Set(|p, _| { p.stats().legends = true; Some(()) })),
@@ -5042,9 +5064,9 @@ mod log {
                 return;
             }
             let mut out = Out::new(&mut self.batch[self.len..self.len + MAX_LINE]);
-            out.kept_free = 1;
+            out.keep_free(1);
             write(&mut out);
-            out.kept_free = 0;
+            out.keep_free(0);
             self.len += out.put("\n").len();
         }
 
@@ -5448,6 +5470,9 @@ mod out {
     /// once the program serves.
     pub type Text = &'static [u8];
 
+    /// Longest escape of a byte in HTML, in bytes.
+    const MAX_ESCAPE: usize = 6;
+
     /// Gives a template part by part: what stands around each `{}`, and in its
     /// place the next of the values.
     pub fn parts(template: &str, values: &[&[u8]], put: &mut dyn FnMut(&[u8])) {
@@ -5473,7 +5498,13 @@ mod out {
     /// A number as a text.
     #[inline(never)]
     pub fn number(number: u64) -> Text {
-        text!("{}", itoa::Buffer::new().format(number))
+        text!("{}", itoa::Buffer::new().format(number as i64))
+    }
+
+    /// A text as HTML shows it, for good.
+    pub fn escaped(text: &[u8]) -> Text {
+        let mut room = vec![0; text.len() * MAX_ESCAPE];
+        text!("{}", Out::new(&mut room).html(text).written())
     }
 
     /// What stands before and behind the first such byte.
@@ -5487,7 +5518,7 @@ mod out {
 
     /// Where `part` first stands in `text`.
     pub fn find(text: &[u8], part: &[u8]) -> Option<usize> {
-        (0..text.len()).find(|&at| text[at..].starts_with(part))
+        (0..(text.len() + 1).saturating_sub(part.len())).find(|&at| text[at..].starts_with(part))
     }
 
     /// The parts of a text between such bytes. One type for all lists and
@@ -5543,12 +5574,13 @@ mod out {
             }
         }
         match from.len() {
-            33.. => to.copy_from_slice(from),
-            16.. => ends::<16>(from, to),
-            8.. => ends::<8>(from, to),
-            4.. => ends::<4>(from, to),
-            2.. => ends::<2>(from, to),
-            _ => ends::<1>(from, to),
+            0 => {}
+            1 => to[0] = from[0],
+            2..4 => ends::<2>(from, to),
+            4..8 => ends::<4>(from, to),
+            8..16 => ends::<8>(from, to),
+            16..33 => ends::<16>(from, to),
+            _ => to.copy_from_slice(from),
         }
     }
 
@@ -5557,14 +5589,19 @@ mod out {
     pub struct Out<'a> {
         bytes: &'a mut [u8],
         len: usize,
-        /// Bytes at the end that are not written to for now.
-        pub kept_free: usize,
+        /// What may be written to for now ends here.
+        limit: usize,
         pub full: bool,
     }
 
     impl<'a> Out<'a> {
         pub fn new(bytes: &'a mut [u8]) -> Self {
-            Self { bytes, len: 0, kept_free: 0, full: false }
+            Self { limit: bytes.len(), bytes, len: 0, full: false }
+        }
+
+        /// Has so many bytes at the end not written to.
+        pub fn keep_free(&mut self, count: usize) {
+            self.limit = self.bytes.len() - count;
         }
 
         pub fn put(&mut self, text: impl AsRef<[u8]>) -> &mut Self {
@@ -5573,11 +5610,13 @@ mod out {
 
         #[inline(never)]
         fn put_bytes(&mut self, text: &[u8]) -> &mut Self {
-            if text.len() > self.room() {
-                self.full = true;
-            } else {
-                copy(text, &mut self.bytes[self.len..self.len + text.len()]);
-                self.len += text.len();
+            let end = self.len + text.len();
+            match self.bytes.get_mut(self.len..end) {
+                Some(room) if end <= self.limit => {
+                    copy(text, room);
+                    self.len = end;
+                }
+                _ => self.full = true,
             }
             self
         }
@@ -5593,13 +5632,17 @@ mod out {
 
         #[inline(never)]
         pub fn num(&mut self, number: i64) -> &mut Self {
+            // most numbers of the statistics have one digit
+            if let 0..=9 = number {
+                return self.put_bytes(&[b'0' + number as u8]);
+            }
             self.put_bytes(itoa::Buffer::new().format(number).as_bytes())
         }
 
         /// A number with leading zeros, `digits` wide, at most 4.
         pub fn padded(&mut self, number: u64, digits: usize) {
             let mut buffer = itoa::Buffer::new();
-            let text = buffer.format(number);
+            let text = buffer.format(number as i64);
             self.put(&b"0000"[..digits.saturating_sub(text.len()).min(4)]).put(text);
         }
 
@@ -5649,7 +5692,7 @@ mod out {
 
         /// Bytes that still fit.
         pub fn room(&self) -> usize {
-            (self.bytes.len() - self.kept_free).saturating_sub(self.len)
+            self.limit.saturating_sub(self.len)
         }
 
         /// Forgets everything from `len` on, and that the slice was full.
