@@ -4773,14 +4773,14 @@ mod http {
 
         #[inline(never)]
         pub fn is_head(&self) -> bool {
-            self.method == b"HEAD"
+            matches!(self.method, b"HEAD")
         }
 
         /// The client speaks HTTP/1.0: it has to be told of keep-alive, and
         /// does not know chunks.
         #[inline(never)]
         pub fn is_old(&self) -> bool {
-            self.version == b"HTTP/1.0"
+            matches!(self.version, [.., b'1', b'.', b'0'])
         }
     }
 
@@ -4902,6 +4902,9 @@ mod http {
 
     /// Of `scheme://authority` and what follows it, the latter two.
     fn authority(target: &[u8]) -> Option<(&[u8], &[u8])> {
+        if let [b'/', ..] = target {
+            return None;
+        }
         let scheme = target.iter().take_while(|byte| byte.is_ascii_alphanumeric()).count();
         let rest = target[scheme..].strip_prefix(b"://").filter(|_| scheme > 0)?;
         Some(rest.split_at(rest.iter().position(|byte| matches!(byte, b'/' | b'?')).unwrap_or(rest.len())))
@@ -4909,7 +4912,10 @@ mod http {
 
     /// `uri-host [ ":" port ]` by its characters (RFC 3986 §3.2); empty is fine.
     fn is_authority(text: &[u8]) -> bool {
-        text.iter().all(|byte| byte.is_ascii_alphanumeric() || b".:-_~!$&'()*+,;=%[]".contains(byte))
+        text.iter().all(|byte| match byte {
+            b'.' | b':' | b'-' | b'_' | b'~' | b'!' | b'$' | b'&'..=b',' | b';' | b'=' | b'%' | b'[' | b']' => true,
+            byte => byte.is_ascii_alphanumeric(),
+        })
     }
 
     /// The same host, default port or not.
@@ -4920,7 +4926,10 @@ mod http {
 
     /// `tchar` (RFC 9110 §5.6.2).
     pub fn is_token(byte: u8) -> bool {
-        byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+        match byte {
+            b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'^'..=b'`' | b'|' | b'~' => true,
+            byte => byte.is_ascii_alphanumeric(),
+        }
     }
 
     /// Elements of a comma-separated list, blanks trimmed (RFC 9110 §5.6.1).
