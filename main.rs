@@ -1345,7 +1345,8 @@ mod connection {
         fn give(&mut self, service: &mut Service, ask: &Ask, reply: &Reply, mut end: End, out: &mut Out) -> bool {
             let mark = out.len();
             let mut status = reply.status;
-            let outcome = self.outcome(service, status, end, 0);
+            // what a log tells of its end is not known to an answer
+            let outcome = Outcome { flags: "----", request_ms: -1, ..self.outcome(service, status, end, 0) };
             let scene = self.scene(service, Some(ask.request), outcome);
             reply.write(&scene, ask.request.is_head(), ask.persistence, out);
             if out.full {
@@ -1559,7 +1560,7 @@ mod connection {
                 origin: &self.origin,
                 outcome,
                 frontend: self.config.name,
-                node: all.config.global.node,
+                hostname: all.config.global.hostname,
                 counts: [
                     all.process.connections,
                     all.proxies[self.config.index()].sessions,
@@ -2436,9 +2437,7 @@ mod stats {
                 for (label, name) in DETAILS {
                     let alarming = matches!(*name, "hrsp_5xx" | "eint");
                     put!(draft, "<div><dt>{}{}", label, if alarming { "<dd" } else { "<dd>" });
-                    draft
-                        .cell(named(name.as_bytes()), if alarming { Fill::Alarm } else { Fill::Pretty })
-                        .put("</div>");
+                    draft.cell(named(name.as_bytes()), if alarming { Fill::Alarm } else { Fill::Pretty }).put("</div>");
                 }
                 draft.put("</dl>");
             }
@@ -2768,7 +2767,8 @@ mod config {
         maxrewrite: usize,
         /// Milliseconds that a soft stop may take, 0 for ever.
         pub hard_stop: u32,
-        pub node: Text,
+        pub hostname: Text,
+        node: Text,
         description: Text,
         targets: Vec<i32>,
     }
@@ -3058,8 +3058,9 @@ mod config {
 
     impl Parser {
         pub fn new() -> Self {
-            let node = sys::read_file(b"/proc/sys/kernel/hostname").map_or(&b"localhost"[..], <[u8]>::trim_ascii_end);
-            let global = Global { bufsize: 16_384, maxrewrite: 1024, node, ..Global::default() };
+            let hostname =
+                sys::read_file(b"/proc/sys/kernel/hostname").map_or(&b"localhost"[..], <[u8]>::trim_ascii_end);
+            let global = Global { bufsize: 16_384, maxrewrite: 1024, hostname, node: hostname, ..Global::default() };
             let (report, proxies, userlists) = (Report::default(), Vec::new(), Vec::new());
             Self { report, global, proxies, userlists, section: 0, refused: false, at: b"" }
         }
@@ -3330,16 +3331,20 @@ mod config {
             Some(())
         }
 
-        /// Reads `[status N] [content-type T] [string S | ...] [hdr N F]*`.
-        /// Without a payload an error's own text is taken.
+        /// Reads `[status N] [content-type T] [string S | ...] [hdr N F]*`. The
+        /// text of an error's own is that of `deny` without more than a
+        /// status; other answers without a payload are empty.
         fn answer(&mut self, line: &mut Line, status: u16) -> Option<Answer> {
-            const WORDS: &str = "string lf-string file lf-file status deny_status content-type errorfile hdr";
+            const WORDS: &str =
+                "string lf-string file lf-file status deny_status content-type errorfile default-errorfiles hdr";
+            let (mut has_body, mut is_default, mut is_bare) = (false, false, status >= 400);
             let (mut status, mut content_type, mut whole) = (status, None, None);
-            let (mut has_body, mut has_fields) = (false, false);
             let [mut body, mut fields] = [Format::default(), Format::default()];
             while let Some(word) = line.argument() {
                 let Some(at) = place(word, WORDS) else { return line.wrong(word, b"is unexpected here") };
                 has_body |= at < 4;
+                is_default |= at == 8;
+                is_bare &= at == 5;
                 match at {
                     0 | 1 => {
                         let text = line.need("a text")?;
@@ -3352,13 +3357,13 @@ mod config {
                     4 | 5 => status = line.number(200, 599)? as u16,
                     6 => content_type = Some(line.need("a type")?),
                     7 => whole = Some(Reply::from_file(self.file(line)?, 0, line)?),
+                    8 => {}
                     _ => {
                         let name = line.need("a header name")?;
                         if name.is_empty() || !name.iter().all(|&byte| http::is_token(byte)) {
                             return line.wrong(name, b"is no header name");
                         }
                         let value = line.need("a header value")?;
-                        has_fields = true;
                         self.field(&mut fields, name, &[value], line)?;
                     }
                 }
@@ -3366,13 +3371,13 @@ mod config {
             if content_type.is_some() && !has_body {
                 return line.wrong(b"", b"'content-type' needs a payload");
             }
-            let mut reply = match whole {
-                Some(whole) => whole,
-                // an error has its own text, which may be configured
-                None if !has_body && status >= 400 && !has_fields => return Some(Answer::standard(status)),
-                None if !has_body && status >= 400 => Reply::standard(status),
-                None => Reply::new(status),
-            };
+            if has_body && (is_default || matches!(status, 204 | 304)) {
+                return line.wrong(b"", b"a 204, a 304 and 'default-errorfiles' take no payload");
+            }
+            if is_default || is_bare {
+                return Some(Answer::standard(status));
+            }
+            let mut reply = whole.unwrap_or_else(|| Reply::new(status));
             if has_body {
                 reply.body = body;
             }
@@ -3598,7 +3603,7 @@ mod rules {
         pub origin: &'a Origin,
         pub outcome: Outcome,
         pub frontend: Text,
-        pub node: Text,
+        pub hostname: Text,
         /// Connections of the process and of this frontend, and requests that
         /// this process has seen.
         pub counts: [u64; 3],
@@ -3642,12 +3647,14 @@ mod rules {
         Suffixed,
         /// The same, of an argument.
         Named,
+        /// The same, and a format shows the last of several, not the first.
+        Listed,
         /// A userlist, which is the argument.
         Userlist,
         /// Only an alias of a format string.
         Alias,
     }
-    use Yields::{Alias, Named, Suffixed, Userlist};
+    use Yields::{Alias, Listed, Named, Suffixed, Userlist};
 
     /// Names of a fetch, and behind `%` its aliases in a format string; what
     /// it yields; and the fetch itself.
@@ -3658,14 +3665,14 @@ mod rules {
         ("dst %fi", Yields::Ip, |s, _, see| see(Ip(s.origin.local.ip()))),
         ("dst_port %fp", Yields::Int, |s, _, see| see(Int(s.origin.local.port().into()))),
         ("fe_name %b %f %ft", Yields::Text, |s, _, see| see(Sample::Text(s.frontend))),
-        ("hdr req.hdr", Named, |s, name, see| {
+        ("hdr req.hdr", Listed, |s, name, see| {
             s.request.is_some_and(|r| r.fields(name.text).flat_map(http::list).any(|value| see(Sample::Text(value))))
         }),
         ("http_auth", Userlist, |s, list, see| see(Bool(s.request.is_some_and(|r| authenticated(r, list.users))))),
         ("method %HM", Yields::Text, |s, _, see| part(s, see, |r| r.method)),
-        ("path %HP %HPO", Suffixed, |s, _, see| part(s, see, Request::path)),
+        ("path %HPO", Suffixed, |s, _, see| part(s, see, Request::path)),
         ("pathq", Yields::Text, |s, _, see| part(s, see, Request::local)),
-        ("query", Yields::Text, |s, _, see| part(s, see, Request::query)),
+        ("query", Yields::Text, |s, _, see| s.request.is_some_and(|r| r.local().contains(&b'?')) && part(s, see, Request::query)),
         ("req.ver req_ver", Yields::Text, |s, _, see| part(s, see, |r| &r.version[5..])),
         ("src %ci", Yields::Ip, |s, _, see| see(Ip(s.origin.peer.ip()))),
         ("src_port %cp", Yields::Int, |s, _, see| see(Int(s.origin.peer.port().into()))),
@@ -3678,7 +3685,8 @@ mod rules {
         }),
         ("%B", Alias, |s, _, see| see(Int(s.outcome.bytes_out))),
         ("%CC %CS", Alias, |_, _, see| see(Sample::Text(b"-"))),
-        ("%H", Alias, |s, _, see| see(Sample::Text(s.node))),
+        ("%H", Alias, |s, _, see| see(Sample::Text(s.hostname))),
+        ("%HP", Alias, |s, _, see| part(s, see, |r| split_at_byte(r.target, b'?').0)),
         ("%HQ", Alias, |s, _, see| part(s, see, |r| &r.local()[r.path().len()..])),
         ("%HV", Alias, |s, _, see| part(s, see, |r| r.version)),
         ("%ST", Alias, |s, _, see| see(Int(s.outcome.status))),
@@ -3694,7 +3702,7 @@ mod rules {
         ("%hr %hs", Alias, |_, _, see| see(Sample::Text(b""))),
         ("%pid", Alias, |_, _, see| see(Int(sys::pid() as i64))),
         ("%r", Alias, |s, _, see| part(s, see, |r| r.line)),
-        ("%rt", Alias, |s, _, see| see(Int(s.counts[2] as i64))),
+        ("%rt", Alias, |s, _, see| see(Int(s.counts[2].saturating_sub(1) as i64))),
         ("%s", Alias, |s, _, see| see(Sample::Text(s.outcome.server.as_bytes()))),
         ("%t %tr", Alias, |s, _, see| see(Date(s.origin.started, true))),
         ("%ts", Alias, |s, _, see| see(Sample::Text(&s.outcome.flags.as_bytes()[..2]))),
@@ -3736,7 +3744,7 @@ mod rules {
                 && let Some(named) = How::named(&name[cut + 1..])
             {
                 how = named;
-                found = find(&name[..cut]).filter(|fetch| matches!(fetch.1, Suffixed | Named));
+                found = find(&name[..cut]).filter(|fetch| matches!(fetch.1, Suffixed | Named | Listed));
             }
             let Some(&(_, yields, samples)) = found.filter(|_| name.starts_with(b"%") == alias) else {
                 return line.wrong(
@@ -3744,7 +3752,7 @@ mod rules {
                     if alias { b"is not supported in a format string" } else { b"is an unknown fetch or match" },
                 );
             };
-            if matches!(yields, Named | Userlist) == text.is_empty() {
+            if matches!(yields, Named | Listed | Userlist) == text.is_empty() {
                 return line.wrong(word, b"has an argument too many, or lacks one in '()'");
             }
             let list = lists.iter().find(|list| list.0 == text);
@@ -3755,15 +3763,17 @@ mod rules {
             Some((Self { samples, argument: Argument { text, users }, yields }, how))
         }
 
-        /// Writes the sample; of several, the last, as HAProxy does. An alias
-        /// shows what a client sent escaped.
-        fn write(&self, alias: bool, scene: &Scene, out: &mut Out) {
+        /// Writes the sample. An alias shows what a client sent escaped.
+        /// Between quotes, a number and a date stand without.
+        fn write(&self, alias: bool, quote: &str, scene: &Scene, out: &mut Out) {
             let (mark, full) = (out.len(), out.full);
             let mut none = alias;
             (self.samples)(scene, &self.argument, &mut |sample| {
                 none = false;
                 out.truncate(mark);
                 out.full = full;
+                let quote = if matches!(sample, Sample::Text(_) | Ip(_)) { quote } else { "" };
+                out.put(quote);
                 match sample {
                     Bool(value) => drop(out.num(value.into())),
                     Int(value) => drop(out.num(value)),
@@ -3772,9 +3782,12 @@ mod rules {
                     Sample::Text(text) if alias => escape(text, out),
                     Sample::Text(text) => drop(out.put(text)),
                 }
-                false
+                out.put(quote);
+                self.yields != Listed
             });
-            out.put(if none { "<BADREQ>" } else { "" });
+            if none {
+                out.put(quote).put("<BADREQ>").put(quote);
+            }
         }
     }
 
@@ -3979,8 +3992,11 @@ mod rules {
                 Yields::Int => text.iter().all(u8::is_ascii_digit).then_some(Pattern::Text(text)),
                 Yields::Ip => network(text),
                 _ if self.how == How::Directory => {
-                    let text = text.strip_prefix(b"/").unwrap_or(text);
-                    Some(Pattern::Text(text.strip_suffix(b"/").unwrap_or(text)))
+                    let mut text = text;
+                    while let [b'/' | b'?', rest @ ..] | [rest @ .., b'/' | b'?'] = text {
+                        text = rest;
+                    }
+                    Some(Pattern::Text(text))
                 }
                 _ => Some(Pattern::Text(text)),
             };
@@ -4015,6 +4031,7 @@ mod rules {
                     How::Begins => same(&text[..pattern.len()], pattern),
                     How::Ends => same(&text[spare..], pattern),
                     How::Contains => (0..=spare).any(|at| same(&text[at..at + pattern.len()], pattern)),
+                    How::Directory if pattern.is_empty() => false,
                     How::Directory => (0..=spare).any(|at| {
                         let ends = |byte: Option<&u8>| matches!(byte, None | Some(b'/' | b'?'));
                         let behind = at + pattern.len();
@@ -4233,7 +4250,7 @@ mod rules {
                     self.text(b"%");
                     rest = behind;
                 } else {
-                    rest = self.variable(rest, &mut quote_all, lists, line)?;
+                    rest = self.variable(rest, log, &mut quote_all, lists, line)?;
                 }
             }
             Some(())
@@ -4241,7 +4258,14 @@ mod rules {
 
         /// Compiles `%[fetch]` or `%alias`, `{flags}` behind the `%`; gives
         /// what follows it.
-        fn variable(&mut self, text: Text, quote_all: &mut bool, lists: &Userlists, line: &mut Line) -> Option<Text> {
+        fn variable(
+            &mut self,
+            text: Text,
+            log: bool,
+            quote_all: &mut bool,
+            lists: &Userlists,
+            line: &mut Line,
+        ) -> Option<Text> {
             let mut quote = *quote_all;
             let mut rest = &text[1..];
             if let Some(flags) = rest.strip_prefix(b"{") {
@@ -4260,7 +4284,8 @@ mod rules {
                 if how != How::Exact {
                     return line.wrong(&expression[..end], b"is an unknown fetch");
                 }
-                self.0.push(Piece::Fetch(fetch, false, quote));
+                // outside of logs, HAProxy quotes aliases alone
+                self.0.push(Piece::Fetch(fetch, false, quote && log));
                 return Some(&expression[end + 1..]);
             }
             let (name, after) = rest.split_at(rest.iter().take_while(|byte| byte.is_ascii_alphabetic()).count());
@@ -4281,10 +4306,7 @@ mod rules {
                     Piece::Text(text) => drop(out.put(text)),
                     Piece::Blank => drop(out.put(if blank { "" } else { " " })),
                     Piece::Fetch(fetch, alias, quote) => {
-                        let quote = if *quote { "\"" } else { "" };
-                        out.put(quote);
-                        fetch.write(*alias, scene, out);
-                        out.put(quote);
+                        fetch.write(*alias, if *quote { "\"" } else { "" }, scene, out);
                     }
                 }
                 if out.len() > mark {
@@ -4994,12 +5016,14 @@ mod http {
 
     /// The line of a status in an answer's head, such as `404 Not Found`, and
     /// the sentence of the body that goes with it where none is configured.
-    /// The phrases are HAProxy's where it has one, else those of RFC 9110 §15.
-    /// A status that neither knows is `Other`.
+    /// The phrases are HAProxy's; a status, from 200 to 599, that has none here
+    /// is named by its class.
     pub fn reason(status: u16) -> (Text, Text) {
         let code = number(status.into());
         let known = split(STATUSES, b'\n').find(|line| line.starts_with(code));
-        split_at_byte(known.unwrap_or_else(|| text!("{} Other", code)), b'|')
+        let of_class = split(b"Success|Redirection|Client Error|Server Error", b'|')
+            .nth(usize::from(status / 100).saturating_sub(2));
+        split_at_byte(known.unwrap_or_else(|| text!("{} {}", code, of_class.unwrap_or(b""))), b'|')
     }
 
     const STATUSES: Text = b"\
@@ -5007,6 +5031,7 @@ mod http {
 201 Created|
 202 Accepted|
 204 No Content|
+206 Partial Content|
 301 Moved Permanently|
 302 Found|
 303 See Other|
@@ -5015,17 +5040,30 @@ mod http {
 308 Permanent Redirect|
 400 Bad request|The request does not follow HTTP.
 401 Unauthorized|A user name and a password are needed here.
+402 Payment Required|
 403 Forbidden|A rule forbids this request.
 404 Not Found|Nothing is found at this address.
 405 Method Not Allowed|The method is not allowed here.
+406 Not Acceptable|
 407 Unauthorized|The proxy needs a user name and a password.
 408 Request Time-out|The request did not arrive in time.
+409 Conflict|
 410 Gone|What was here is gone for good.
+411 Length Required|
+412 Precondition Failed|
 413 Payload Too Large|The body of the request is too large.
+414 Request-URI Too Long|
+415 Unsupported Media Type|
+418 I'm a teapot|
 421 Misdirected Request|The request came to the wrong server.
 422 Unprocessable Content|The encoding of the body is not understood.
+423 Locked|
 425 Too Early|The request came too early.
+426 Upgrade Required|
+428 Precondition Required|
 429 Too Many Requests|There were too many requests lately.
+431 Request Header Fields Too Large|
+451 Unavailable For Legal Reasons|
 500 Internal Server Error|The answer could not be made.
 501 Not Implemented|The request asks for what is not implemented.
 502 Bad Gateway|There is no valid answer from behind.

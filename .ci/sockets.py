@@ -643,6 +643,11 @@ def test_returns_denials_and_redirects():
     http-request deny deny_status 429 if { path /busy }
     http-request deny deny_status 511 if { path /other }
     http-request deny content-type text/plain string no hdr x y if { path /text }
+    http-request deny hdr x y if { path /bare }
+    http-request return status 404 if { path /gone }
+    http-request return status 418 if { path /tea }
+    http-request return status 404 default-errorfiles hdr x y if { path /page }
+    http-request return content-type text/plain lf-string "%{+Q}HM %{+Q}ST %{+Q}[path] %HP %[urlp(a)] [%{+Q}[query]] %H %ts" if { path /quoted }
     http-request redirect location /new if { path /r1 }
     http-request redirect prefix https://x code 301 if { path /r2 }
     http-request redirect scheme https code 308 if { path /r3 }
@@ -665,9 +670,13 @@ def test_returns_denials_and_redirects():
         "/204": b"HTTP/1.1 204 No Content\r\na: b\r\n\r\n",
         "/empty": b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n",
         "/deny": answer(403, "Forbidden", "A rule forbids this request."),
-        "/other": answer(511, "Other", ""),
+        "/other": answer(511, "Server Error", ""),
         "/busy": answer(429, "Too Many Requests", "There were too many requests lately."),
         "/text": b"HTTP/1.1 403 Forbidden\r\nx: y\r\ncontent-length: 2\r\ncontent-type: text/plain\r\n\r\nno",
+        "/bare": b"HTTP/1.1 403 Forbidden\r\nx: y\r\ncontent-length: 0\r\n\r\n",
+        "/gone": b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n",
+        "/tea": b"HTTP/1.1 418 I'm a teapot\r\ncontent-length: 0\r\n\r\n",
+        "/page": answer(404, "Not Found", "Nothing is found at this address."),
         "/r1?a=b": b"HTTP/1.1 302 Found\r\ncontent-length: 0\r\nlocation: /new\r\ncache-control: no-cache\r\n\r\n",
         "/r2?a=b": b"HTTP/1.1 301 Moved Permanently\r\ncontent-length: 0\r\nlocation: https://x/r2?a=b\r\n\r\n",
         "/r3?a=b": b"HTTP/1.1 308 Permanent Redirect\r\ncontent-length: 0\r\nlocation: https://h/r3?a=b\r\n\r\n",
@@ -687,6 +696,9 @@ def test_returns_denials_and_redirects():
             got = everything(f"GET {target} HTTP/1.1\r\nhost: h\r\n\r\n".encode(), half_close=True)
             assert got == expected, (target, got)
         assert get("/lf?a=1&b=2")[2] == b"/lf|?a=1&b=2|GET|HTTP/1.1|127.0.0.1|1|a|%"
+        # HAProxy quotes aliases that are text; the first of several parameters; what has no query has none
+        assert get("http://a/quoted")[2] == b'"GET" 200 /quoted http://a/quoted  [] localhost --'
+        assert get("/quoted?a=1&a=2")[2] == b'"GET" 200 /quoted /quoted 1 [a=1&a=2] localhost --'
         assert get("/file")[2] == text
         assert everything(b"GET /reject HTTP/1.1\r\n\r\n") == b""
         assert get("/auth")[1]["www-authenticate"] == 'Basic realm="a b"'
@@ -701,6 +713,7 @@ MATCHES = [
     ("path_end .css", "/x.css", True), ("path_sub bc", "/abcd", True), ("path_dir abc", "/x/abc/y", True),
     ("path_dir abc", "/xabc/y", False), ("path_dir /b/c/", "/a/b/c/d", True), ("path_dir b/c", "/a/b/cd", False),
     ("url_param(a) 1", "/?b=2&a=1", True), ("urlp(a) -m found", "/?b=2", False),
+    ("path_dir /?b//c/", "/a/b//c", True), ("path_dir /", "/a", False), ("query -m found", "/a", False), ("query -m found", "/a?", True),
     ("query a=1", "/?a=1", True), ("query -m sub a=1", "/?xa=12", True), ("method GET", "/", True), ("method POST", "/", False),
     ("hdr(host) -i A", "/", True), ("hdr_beg(x) b", "/", True), ("hdr(x) bb", "/", True),
     ("hdr(y) -m found", "/", False), ("src 127.0.0.0/8", "/", True), ("src 10.0.0.0/8 ::1", "/", False),
@@ -875,7 +888,7 @@ def test_settings_of_the_process():
     with Server(text + http_config(lines)) as server:
         page = get("/haproxy?stats")[2]
         assert b"Statistics of somewhere" in page and b"<p>all of it</p>" in page
-        assert get("/h")[2] == b"somewhere"
+        assert get("/h")[2] == b"localhost", "the host's name, which an empty root does not tell"
         assert get("/", fields="a: " + "b" * 5100 + "\r\n")[0] == 503
         assert get("/", fields="a: " + "b" * 5200 + "\r\n")[0] == 400
         with connect() as half:  # a request that never ends is not waited for
@@ -914,6 +927,8 @@ ERRORS = [
     ("frontend a\nhttp-request deny if { http_auth(x) }", 2, "'x' is no userlist"),
     ("frontend a\nhttp-request return lf-string %zz", 2, "'%zz' is not supported"),
     ("frontend a\nhttp-request set-header a b", 2, "is not supported"),
+    ("frontend a\nhttp-request return status 204 string x", 2, "take no payload"),
+    ("frontend a\nhttp-request deny default-errorfiles string x", 2, "take no payload"),
     ('frontend a\nhttp-request return hdr a "b\\nc"', 2, "cannot hold a line end"),
     ("frontend a\nhttp-request deny if { path -m reg x }", 2, "'reg' is no match"),
     ("frontend a\nlog-format %zz", 2, "'%zz' is not supported"),
