@@ -357,6 +357,9 @@ mod event_loop {
                     Next::Write => {}
                     Next::Linger | Next::Read => {
                         if self.next == Next::Linger {
+                            if self.ended {
+                                return Err(());
+                            }
                             let _ = self.stream.shutdown(Shutdown::Write);
                             self.next = Next::Read;
                         }
@@ -429,7 +432,8 @@ mod event_loop {
                         return Ok(Io::Blocked);
                     }
                     ErrorKind::Interrupted => {}
-                    _ => return Err(()),
+                    // a reset
+                    _ => self.ended = true,
                 },
             }
             Ok(Io::Done)
@@ -846,7 +850,7 @@ mod event_loop {
                 self.next_deadline_ms = self.next_deadline_ms.min(deadline);
                 return;
             }
-            slot.connection.closed(&mut self.shared.service);
+            slot.connection.closed(&mut self.shared.service, self.shared.buffers.used(&slot.input));
             self.shared.buffers.give_back(&mut slot.input);
             self.shared.buffers.give_back(&mut slot.output);
             self.slots[at] = None;
@@ -992,7 +996,8 @@ mod connection {
         tarpit_until_ms: u64,
         /// Everything is answered; what still comes is thrown away.
         draining: bool,
-        /// A page that did not fit into one buffer, and how it is sent.
+        /// A page that did not fit into one buffer, and how it is sent. Its
+        /// request stays in the input until it is complete.
         page: Option<(Page, Framing)>,
     }
 
@@ -1001,7 +1006,8 @@ mod connection {
         chunked: bool,
         keep: bool,
         end: End,
-        /// Bytes sent so far.
+        /// Bytes of its request, and bytes sent so far.
+        taken: u32,
         bytes: u64,
     }
 
@@ -1033,6 +1039,8 @@ mod connection {
     static DENIED: Ending = ending("PR--", NOBODY, Some(Count::Denied));
     static BAD: Ending = ending("PR--", NOBODY, Some(Count::BadRequests));
     static CUT_OFF: Ending = ending("CR--", NOBODY, Some(Count::BadRequests));
+    /// A connection on which nothing came, where these are not logged.
+    static PROBE: Ending = ending("", NOBODY, Some(Count::BadRequests));
     static TIMED_OUT: Ending = ending("cR--", NOBODY, Some(Count::BadRequests));
     static ABORTED: Ending = ending("CR--", NOBODY, None);
 
@@ -1091,14 +1099,15 @@ mod connection {
         }
 
         /// Takes the connection out of the counters. A request that is still
-        /// in hand ends without an answer, or with a part of one.
-        pub fn closed(&mut self, service: &mut Service) {
+        /// in hand, with which `input` begins, ends without an answer, or with a
+        /// part of one.
+        pub fn closed(&mut self, service: &mut Service, input: &[u8]) {
             if let Some((_, framing)) = self.page.take() {
                 let of_metrics = framing.end.server == METRICS.server;
                 let end = if of_metrics { &ABORTED_METRICS } else { &ABORTED_PAGE };
-                self.finish(service, None, 200, end, framing.bytes);
+                self.finish_later(service, input, 200, end, framing.bytes);
             } else if self.counted {
-                self.finish(service, None, 0, &ABORTED, 0);
+                self.finish_later(service, input, 0, &ABORTED, 0);
             }
             self.counters(service).sessions -= 1;
             service.statistics.process.connections -= 1;
@@ -1123,16 +1132,16 @@ mod connection {
                     return (input.len(), if end { Next::Close } else { Next::Read });
                 }
                 if let Some((page, framing)) = self.page.take() {
-                    match self.go_on(page, framing, service, out) {
-                        Next::Read => {}
-                        next => return (used, next),
+                    let next = self.go_on(page, framing, service, &input[used..], out);
+                    used += if self.page.is_none() { framing.taken as usize } else { 0 };
+                    if next != Next::Read {
+                        return (used, next);
                     }
                 }
                 used += http::blank_lines(&input[used..]);
                 let (taken, next) = self.head(service, &input[used..], end, out);
                 used += taken;
                 match next {
-                    Next::Read if self.page.is_some() => return (used, Next::Write),
                     // the next of several pipelined requests
                     Next::Read if taken > 0 && used < input.len() => {}
                     Next::Read if end => return (used, Next::Close),
@@ -1144,8 +1153,10 @@ mod connection {
         /// Looks for one request at the start of the input.
         fn head(&mut self, service: &mut Service, input: &[u8], end: bool, out: &mut Out) -> (usize, Next) {
             if input.is_empty() {
-                if end && self.requests == 0 && !self.config.has(config::DONTLOGNULL) {
-                    self.log(service, None, 400, &ABORTED, 0);
+                if end && self.requests == 0 && !self.config.has(config::IGNORE_PROBES) {
+                    self.count(service);
+                    let end = if self.config.has(config::DONTLOGNULL) { &PROBE } else { &CUT_OFF };
+                    self.finish(service, None, 400, end, 0);
                 }
                 return (0, Next::Read);
             }
@@ -1205,7 +1216,7 @@ mod connection {
             let Ok(body) = http::body(request.framing, &input[request.length..]) else {
                 return self.bad(service, 400, &BAD, out);
             };
-            self.count(service, Count::H1Requests);
+            self.count(service);
             let closes = self.config.has(config::HTTP_CLOSE) || service.statistics.process.stopping;
             let persistence = match request.keep_alive && body.is_some() && !closes {
                 false => Persistence::Close,
@@ -1233,7 +1244,11 @@ mod connection {
             }
             // what came of a body that is not whole is thrown away
             let taken = body.map_or(input.len(), |body| request.length + body);
-            if persistence != Persistence::Close || self.page.is_some() {
+            if let Some((_, framing)) = &mut self.page {
+                framing.taken = taken as u32;
+                return (0, Next::Write);
+            }
+            if persistence != Persistence::Close {
                 return (taken, Next::Read);
             }
             // what may still come after a last answer must not reset it
@@ -1405,14 +1420,21 @@ mod connection {
             if complete || ask.request.is_head() {
                 self.finish(service, Some(ask.request), 200, end, bytes);
             } else {
-                self.page = Some((page, Framing { chunked, keep, end, bytes }));
+                self.page = Some((page, Framing { chunked, keep, end, taken: 0, bytes }));
             }
             true
         }
 
         /// Writes the next part of a long page once the one before is sent.
         #[inline(never)]
-        fn go_on(&mut self, mut page: Page, mut framing: Framing, service: &mut Service, out: &mut Out) -> Next {
+        fn go_on(
+            &mut self,
+            mut page: Page,
+            mut framing: Framing,
+            service: &mut Service,
+            input: &[u8],
+            out: &mut Out,
+        ) -> Next {
             if out.len() > 0 {
                 self.page = Some((page, framing));
                 return Next::Write;
@@ -1437,7 +1459,7 @@ mod connection {
                 self.page = Some((page, framing));
                 return Next::Write;
             }
-            self.finish(service, None, 200, framing.end, framing.bytes);
+            self.finish_later(service, input, 200, framing.end, framing.bytes);
             if framing.keep { Next::Read } else { Next::Close }
         }
 
@@ -1451,7 +1473,7 @@ mod connection {
                 out.truncate(mark);
                 return (0, Next::Write);
             }
-            self.count(service, Count::OtherRequests);
+            self.count(service);
             self.finish(service, None, status, end, (out.len() - mark) as u64);
             (0, self.linger(service))
         }
@@ -1467,7 +1489,8 @@ mod connection {
             if self.draining || self.page.is_some() || input.is_empty() && silent {
                 return Next::Close;
             }
-            self.bad(service, 408, &TIMED_OUT, out).1
+            let probe = input.is_empty() && self.config.has(config::DONTLOGNULL);
+            self.bad(service, 408, if probe { &PROBE } else { &TIMED_OUT }, out).1
         }
 
         /// When the wait that goes on now ends, in milliseconds since the
@@ -1488,12 +1511,12 @@ mod connection {
         // ---- accounts ------------------------------------------------------
 
         /// One request more in hand.
-        fn count(&mut self, service: &mut Service, kind: Count) {
+        fn count(&mut self, service: &mut Service) {
             if !self.counted {
                 self.counted = true;
                 let now_ms = service.statistics.now_ms;
                 let counters = self.counters(service);
-                counters.add(kind, 1);
+                counters.add(Count::Requests, 1);
                 counters.request_rate.add(now_ms, 1);
                 service.statistics.process.requests_total += 1;
             }
@@ -1524,6 +1547,15 @@ mod connection {
             self.seen = 0;
             self.requests += 1;
             self.since_ms = now_ms;
+        }
+
+        /// The same, for a request that is read from the input once more.
+        #[inline(never)]
+        fn finish_later(&mut self, service: &mut Service, input: &[u8], status: u16, end: End, bytes: u64) {
+            let mut slots = [http::EMPTY_HEADER; http::MAX_HEADERS];
+            let parsed = http::parse(input, &mut slots);
+            let request = if let Parsed::Head(request) = &parsed { Some(request) } else { None };
+            self.finish(service, request, status, end, bytes);
         }
 
         fn outcome(&self, service: &Service, status: u16, end: End, bytes_out: u64) -> Outcome {
@@ -1602,10 +1634,9 @@ mod stats {
         InternalErrors,
         H1Sessions,
         OtherSessions,
-        H1Requests,
-        OtherRequests,
+        Requests,
     }
-    const COUNTS: usize = OtherRequests as usize + 1;
+    const COUNTS: usize = Requests as usize + 1;
 
     /// Events over the last second: this second's, and a share of the one
     /// before that shrinks as this one goes by.
@@ -1663,7 +1694,7 @@ mod stats {
         }
 
         fn requests(&self) -> u64 {
-            self.counts[H1Requests as usize] + self.counts[OtherRequests as usize]
+            self.counts[Requests as usize]
         }
     }
 
@@ -1825,7 +1856,7 @@ mod stats {
         ("agent_status|agent_code|agent_duration|check_desc|agent_desc|check_rise|check_fall|check_health|\
           agent_rise|agent_fall|agent_health|addr|cookie - -", None),
         ("mode CGS =", Some(|r| Value::Text(if r.proxy.http { b"http" } else { b"tcp" }))),
-        ("algo - CGS", Some(|_| Value::Text(b"roundrobin"))),
+        ("algo - -", None),
         ("conn_rate MRP -", Some(|r| Number(r.numbers.connection_rate.read(r.all.now_ms)))),
         ("conn_rate_max MMP - connections_rate_max", Some(|r| Number(r.numbers.connection_rate.max))),
         ("conn_tot MCP - connections_total", Some(|r| Number(r.count(Connections)))),
@@ -1846,8 +1877,8 @@ mod stats {
         ("sess_other MCP -", Some(|r| Number(r.count(OtherSessions)))),
         ("h1sess MCP -", Some(|r| Number(r.count(H1Sessions)))),
         ("h2sess|h3sess MCP -", None),
-        ("req_other MCP -", Some(|r| Number(r.count(OtherRequests)))),
-        ("h1req MCP -", Some(|r| Number(r.count(H1Requests)))),
+        ("req_other MCP -", None),
+        ("h1req MCP -", Some(|r| Number(r.count(Requests)))),
         ("h2req|h3req MCP -", None),
         ("proto - -", None),
         ("- - -", None), // no name and no place, but a dash, in the CSV alone
@@ -1859,7 +1890,7 @@ mod stats {
         ("h1_open_connections MGP =", Some(|r| Number(r.side(r.numbers.sessions, 0)))),
         ("h1_open_streams MGP =", Some(|r| Number(r.side(r.numbers.requests() - r.numbers.answered.iter().sum::<u64>(), 0)))),
         ("h1_total_connections MCP =", Some(|r| Number(r.front(H1Sessions)))),
-        ("h1_total_streams MCP =", Some(|r| Number(r.front(H1Requests)))),
+        ("h1_total_streams MCP =", Some(|r| Number(r.front(Requests)))),
         ("h1_bytes_in MCP =", Some(|r| Number(r.front(WireIn)))),
         ("h1_bytes_out MCP =", Some(|r| Number(r.front(BytesOut)))),
         ("h1_spliced_bytes_in|h1_spliced_bytes_out MCP =", None),
@@ -3858,11 +3889,11 @@ mod rules {
         }
     }
 
-    /// Text of a client in a log: a quote, a control character or a byte
+    /// Text of a client in a log: a quote, a `#`, a control character or a byte
     /// beyond ASCII is written as `#` and two hexadecimal digits.
     fn escape(text: &[u8], out: &mut Out) {
         for &byte in text {
-            if byte.is_ascii_graphic() && !b"\"#{|}".contains(&byte) || byte == b' ' {
+            if byte.is_ascii_graphic() && !matches!(byte, b'"' | b'#') || byte == b' ' {
                 out.put([byte]);
             } else {
                 let digit = |value: u8| b"0123456789ABCDEF"[usize::from(value)];
@@ -5863,7 +5894,7 @@ mod tests {
                 }
             }
         }
-        connection.closed(service);
+        connection.closed(service, &input);
         answered
     }
 
@@ -6014,7 +6045,7 @@ mod tests {
                 assert!(next == Next::Read);
                 assert!(connection.deadline(&service, b"", false) > 0);
             }
-            connection.closed(&mut service);
+            connection.closed(&mut service, b"");
         }
     }
 

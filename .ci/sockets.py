@@ -91,13 +91,15 @@ class Server:
             self.await_port(PORT)
 
     def await_port(self, port):
+        """Waits until the port is listened on, without a connection that would be counted."""
         end = time.time() + WAIT
         while time.time() < end:
-            try:
-                return socket.create_connection(("127.0.0.1", port), 1).close()
-            except OSError:
-                assert self.process.poll() is None, self.process.stderr.read()
-                time.sleep(0.01)
+            for name in ("/proc/net/tcp", "/proc/net/tcp6"):
+                with open(name) as sockets:
+                    if any(fields[1].endswith(f":{port:04X}") and fields[3] == "0A" for fields in map(str.split, sockets)):
+                        return
+            assert self.process.poll() is None, self.process.stderr.read()
+            time.sleep(0.01)
         raise AssertionError("the program does not listen")
 
     def pid(self):
@@ -562,7 +564,7 @@ def test_scopes_and_listen_sections():
         assert json.loads(get("/stats;json;scope=nothing")[2]) == []
         # four rows do not fit into a buffer: a chunked answer, and one to HTTP/1.0
         assert "transfer-encoding" in get("/stats;json")[1]
-        assert [len(item) for item in json.loads(get("/stats;json")[2])] == [75, 75, 87, 75]
+        assert [len(item) for item in json.loads(get("/stats;json")[2])] == [75, 75, 86, 75]
         slow = socket.socket()  # the window fills in the middle of pages and of chunks
         slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         slow.settimeout(WAIT)
@@ -572,7 +574,7 @@ def test_scopes_and_listen_sections():
         rest = b""
         for _ in range(100):
             status, _, body, rest = read_answer(slow, rest)
-            assert [len(item) for item in json.loads(body)] == [75, 75, 87, 75]
+            assert [len(item) for item in json.loads(body)] == [75, 75, 86, 75]
         old = everything(b"GET /stats;json HTTP/1.0\r\nconnection: keep-alive\r\n\r\n")
         assert b"connection: close" in old and len(json.loads(old.split(b"\r\n\r\n", 1)[1])) == 4
 
@@ -592,12 +594,19 @@ def test_counters_count():
         grown = {name: int(after[name]) - int(before[name]) for name in before if before[name].isdigit()}
         expected = {
             "stot": 11, "req_tot": 12, "hrsp_2xx": 3, "hrsp_4xx": 2, "hrsp_5xx": 7, "dreq": 1, "ereq": 1,
-            "intercepted": 3, "h1req": 11, "req_other": 1, "conn_tot": 11,
+            "intercepted": 3, "h1req": 12, "req_other": 0, "conn_tot": 11,
         }  # fmt: skip
         assert {name: grown[name] for name in expected} == expected, grown
         assert int(after["bout"]) > 7 * len(UNAVAILABLE) and int(after["rate_max"]) >= 1
         requests, answers = int(after["req_tot"]), sum(int(after[f"hrsp_{c}"]) for c in ("1xx", "2xx", "3xx", "4xx", "5xx", "other"))
         assert requests == answers + 1, "all but the request in hand are answered"
+        with connect() as half:
+            half.sendall(b"GET / HT")
+            time.sleep(0.05)
+            half.shutdown(socket.SHUT_WR)
+            while half.recv(65536):
+                pass
+            assert row()["scur"] == "1", "who has nothing more to send is not waited for"
 
 
 def test_page_settings():
@@ -774,15 +783,23 @@ def test_metrics():
 
 
 def test_httplog():
-    text = http_config(
+    text = b"global\ntune.bufsize 8192\n" + http_config(
         """log stdout format raw local0
         option httplog
         monitor-uri /alive
         stats uri /stats
+        http-request use-service prometheus-exporter if { path /metrics }
         http-request return string x if { path /ok }"""
     )
     with Server(text) as server:
-        get("/ok"), get("/none"), get("/stats;csv"), get("/alive"), everything(b"BAD\r\n\r\n"), get('/"q')
+        everything(b"", half_close=True)
+        get("/ok"), get("/none"), get("/stats;csv"), get("/alive"), everything(b"BAD\r\n\r\n"), get('/"q{')
+        assert int(get("/metrics")[1].get("content-length", 0)) == 0, "a page of several parts"
+        with connect() as half:
+            half.sendall(b"GET / HT")
+            time.sleep(0.1)
+            half.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        assert get("/ok")[0] == 200 and row()["ereq"] == "3"
         lines = server.stop()[0].decode().strip().split("\n")
     shape = r"127\.0\.0\.1:\d+ \[\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d\.\d{3}\] web web/"
     ends = [
@@ -791,7 +808,11 @@ def test_httplog():
         r'<NOSRV> -1/-1/-1/-1/\d+ 503 \d+ - - SC-- \d/\d/0/0/0 0/0 "GET /none HTTP/1.1"',
         r'<STATS> \d+/0/0/0/\d+ 200 \d+ - - LR-- \d/\d/0/0/0 0/0 "GET /stats;csv HTTP/1.1"',
         r'<NOSRV> -1/-1/-1/-1/\d+ 400 \d+ - - PR-- \d/\d/0/0/0 0/0 "<BADREQ>"',
-        r'<NOSRV> -1/-1/-1/-1/\d+ 503 \d+ - - SC-- \d/\d/0/0/0 0/0 "GET /#22q HTTP/1.1"',
+        r'<NOSRV> -1/-1/-1/-1/\d+ 503 \d+ - - SC-- \d/\d/0/0/0 0/0 "GET /#22q{ HTTP/1.1"',
+        r'<PROMEX> \d+/0/0/0/\d+ 200 \d+ - - LR-- \d/\d/0/0/0 0/0 "GET /metrics HTTP/1.1"',
+        r'<NOSRV> -1/-1/-1/-1/\d+ 400 \d+ - - CR-- \d/\d/0/0/0 0/0 "<BADREQ>"',
+        r'<NOSRV> \d+/-1/-1/-1/\d+ 200 39 - - LR-- \d/\d/0/0/0 0/0 "GET /ok HTTP/1.1"',
+        r'<STATS> \d+/0/0/0/\d+ 200 \d+ - - LR-- \d/\d/0/0/0 0/0 "GET /stats;csv HTTP/1.1"',
     ]
     assert len(lines) == len(ends), lines
     for line, end in zip(lines, ends):
@@ -804,10 +825,12 @@ def test_log_settings():
         log-format "%ST %[path]  %{+Q}[hdr(host)] %HU"
         option dontlognull
         option dontlog-normal
+        stats uri /stats
         http-request return string x if { path /ok }"""
     )
     with Server(text) as server:
-        get("/ok"), get("/none?a")
+        everything(b"", half_close=True), get("/ok"), get("/none?a")
+        assert row()["ereq"] == "1", "not logged, but counted"
         assert server.stop()[0] == b'503 /none "a" /none?a\n'
     with Server(http_config("log stdout format raw local0 notice\noption httplog")) as server:
         get("/")
@@ -836,6 +859,7 @@ def test_where_logs_go():
     line = rb"127\.0\.0\.1:\d+ \[[^]]+\.\d{3}\] web web/<NOSRV> -1/-1/\d+ %s %s \d/\d/0/0/0 0/0\n"
     text = b"global\nlog stdout format raw local0 info\n" + http_config("log global\noption tcplog")
     with Server(text) as server:
+        everything(b"", half_close=True)
         length = len(everything(b"GET / HTTP/1.1\r\nconnection: close\r\n\r\n"))
         lines = server.stop()[0]
         assert re.fullmatch(line % (b"0", b"CR") + line % (b"%d" % length, b"SC"), lines), lines
@@ -843,7 +867,7 @@ def test_where_logs_go():
         get("/")
         assert server.stop()[0] == b""
     with Server(http_config("log stderr local0\noption httplog\nno option httplog\noption tcplog\nlog-format %ST")) as server:
-        get("/")
+        everything(b"", half_close=True), get("/")
         assert server.stop()[1] == b"400\n503\n"
 
 
