@@ -4897,7 +4897,8 @@ mod http {
     /// Fills in what the header fields say; the error is the status to answer.
     fn interpret(request: &mut Request) -> Result<(), u16> {
         let old = request.is_old();
-        let mut host: Option<&[u8]> = authority(request.target).map(|parts| parts.0);
+        let wanted = authority(request.target).map(|parts| parts.0);
+        let mut host: Option<&[u8]> = None;
         let mut length: Option<u64> = None;
         let (mut chunked, mut encoded, mut close, mut keep) = (false, false, false, false);
         for field in request.headers {
@@ -4905,10 +4906,13 @@ mod http {
             // most fields are none of these: look at the length first
             match name.len() {
                 4 if name.eq_ignore_ascii_case(b"host") => {
-                    if !is_authority(field.value) || host.is_some_and(|host| !same_host(host, field.value)) {
+                    let before = *host.get_or_insert(field.value);
+                    if !is_authority(field.value)
+                        || !before.eq_ignore_ascii_case(field.value)
+                        || wanted.is_some_and(|wanted| !same_host(wanted, field.value))
+                    {
                         return Err(400);
                     }
-                    host = Some(field.value);
                 }
                 6 if name.eq_ignore_ascii_case(b"expect") => {
                     request.expects_continue = !old && field.value.eq_ignore_ascii_case(b"100-continue");

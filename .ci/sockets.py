@@ -282,6 +282,7 @@ BAD_REQUESTS = [
     HEAD + b"name: a\0b\r\n\r\n",
     b"GET / HTTP/1.1\r\n folded: 1\r\n\r\n",
     HEAD + b"host: b\r\n\r\n",
+    HEAD + b"host: a:80\r\n\r\n",
     b"GET / HTTP/1.1\r\nhost: a b\r\n\r\n",
     b"GET / HTTP/1.1\r\nhost: a/b\r\n\r\n",
     b"GET http://b/ HTTP/1.1\r\nhost: a\r\n\r\n",
