@@ -4748,7 +4748,7 @@ mod words {
 /// HTTP/1 requests as RFC 9110 and RFC 9112 define them, as pure functions
 /// over byte slices. Owns the grammar; calls httparse, and out for numbers.
 mod http {
-    use crate::out::{Text, decimal, number, split, split_at_byte};
+    use crate::out::{Text, decimal, number, place, split, split_at_byte};
     pub use httparse::{EMPTY_HEADER, Header};
     use httparse::{Error::TooManyHeaders, Status::Complete, Status::Partial};
 
@@ -4897,7 +4897,10 @@ mod http {
     /// Fills in what the header fields say; the error is the status to answer.
     fn interpret(request: &mut Request) -> Result<(), u16> {
         let old = request.is_old();
-        let wanted = authority(request.target).map(|parts| parts.0);
+        let wanted = match request.method {
+            b"CONNECT" => Some(request.target),
+            _ => authority(request.target).map(|parts| parts.0),
+        };
         let mut host: Option<&[u8]> = None;
         let mut length: Option<u64> = None;
         let (mut chunked, mut encoded, mut close, mut keep) = (false, false, false, false);
@@ -4947,8 +4950,10 @@ mod http {
         if encoded {
             return Err(if chunked { 422 } else { 400 });
         }
-        if chunked && old {
-            return Err(413); // RFC 9112 §6.1: its framing cannot be trusted
+        // RFC 9112 §6.1: its framing cannot be trusted; nor that of a body where none is expected
+        let unexpected = length.unwrap_or(0) > 0 && place(request.method, "GET HEAD DELETE").is_some();
+        if old && (chunked || unexpected) {
+            return Err(413);
         }
         request.framing = if chunked { Framing::Chunked } else { Framing::Length(length.unwrap_or(0)) };
         // both framings at once are a smuggling attempt: never kept alive (§6.1)
@@ -4967,10 +4972,11 @@ mod http {
         Some(rest.split_at(rest.iter().position(|byte| matches!(byte, b'/' | b'?')).unwrap_or(rest.len())))
     }
 
-    /// `uri-host [ ":" port ]` by its characters (RFC 3986 §3.2); empty is fine.
+    /// `uri-host [ ":" port ]` by its characters (RFC 3986 §3.2), no comma, which
+    /// makes lists; empty is fine.
     fn is_authority(text: &[u8]) -> bool {
-        text.iter().all(|byte| match byte {
-            b'.' | b':' | b'-' | b'_' | b'~' | b'!' | b'$' | b'&'..=b',' | b';' | b'=' | b'%' | b'[' | b']' => true,
+        text.strip_prefix(b"[").unwrap_or(text).iter().all(|byte| match byte {
+            b'.' | b':' | b'-' | b'_' | b'~' | b'!' | b'$' | b'&'..=b'+' | b';' | b'=' | b'%' | b']' => true,
             byte => byte.is_ascii_alphanumeric(),
         })
     }
@@ -5063,47 +5069,47 @@ mod http {
 
     const STATUSES: Text = b"\
 200 OK|Ready.
-201 Created|
-202 Accepted|
-204 No Content|
-206 Partial Content|
-301 Moved Permanently|
-302 Found|
-303 See Other|
-304 Not Modified|
-307 Temporary Redirect|
-308 Permanent Redirect|
+201 Created
+202 Accepted
+204 No Content
+206 Partial Content
+301 Moved Permanently
+302 Found
+303 See Other
+304 Not Modified
+307 Temporary Redirect
+308 Permanent Redirect
 400 Bad request|The request does not follow HTTP.
 401 Unauthorized|A user name and a password are needed here.
-402 Payment Required|
+402 Payment Required
 403 Forbidden|A rule forbids this request.
 404 Not Found|Nothing is found at this address.
-405 Method Not Allowed|The method is not allowed here.
-406 Not Acceptable|
-407 Unauthorized|The proxy needs a user name and a password.
+405 Method Not Allowed
+406 Not Acceptable
+407 Unauthorized
 408 Request Time-out|The request did not arrive in time.
-409 Conflict|
-410 Gone|What was here is gone for good.
-411 Length Required|
-412 Precondition Failed|
-413 Payload Too Large|The body of the request is too large.
-414 Request-URI Too Long|
-415 Unsupported Media Type|
-418 I'm a teapot|
-421 Misdirected Request|The request came to the wrong server.
+409 Conflict
+410 Gone
+411 Length Required
+412 Precondition Failed
+413 Payload Too Large|The body of the request is not accepted.
+414 Request-URI Too Long
+415 Unsupported Media Type
+418 I'm a teapot
+421 Misdirected Request
 422 Unprocessable Content|The encoding of the body is not understood.
-423 Locked|
-425 Too Early|The request came too early.
-426 Upgrade Required|
-428 Precondition Required|
+423 Locked
+425 Too Early
+426 Upgrade Required
+428 Precondition Required
 429 Too Many Requests|There were too many requests lately.
-431 Request Header Fields Too Large|
-451 Unavailable For Legal Reasons|
+431 Request Header Fields Too Large
+451 Unavailable For Legal Reasons
 500 Internal Server Error|The answer could not be made.
-501 Not Implemented|The request asks for what is not implemented.
-502 Bad Gateway|There is no valid answer from behind.
+501 Not Implemented
+502 Bad Gateway
 503 Service Unavailable|No server is there to answer this request.
-504 Gateway Time-out|There was no answer from behind in time.
+504 Gateway Time-out
 505 HTTP Version Not Supported|Only HTTP/1 is spoken here.";
 }
 

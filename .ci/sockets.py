@@ -285,6 +285,9 @@ BAD_REQUESTS = [
     HEAD + b"host: a:80\r\n\r\n",
     b"GET / HTTP/1.1\r\nhost: a b\r\n\r\n",
     b"GET / HTTP/1.1\r\nhost: a/b\r\n\r\n",
+    b"GET / HTTP/1.1\r\nhost: a,b\r\n\r\n",
+    b"GET / HTTP/1.1\r\nhost: a[b]\r\n\r\n",
+    b"CONNECT b:80 HTTP/1.1\r\nhost: a\r\n\r\n",
     b"GET http://b/ HTTP/1.1\r\nhost: a\r\n\r\n",
     HEAD + b"content-length: 1\r\ncontent-length: 2\r\n\r\n",
     HEAD + b"content-length: -1\r\n\r\n",
@@ -316,6 +319,9 @@ def test_bad_requests_get_400_and_a_close():
             assert got.startswith(BAD[:24]) or request.endswith(b"ab"), (request, got)
         got = everything(HEAD + b"transfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n")
         assert got.startswith(b"HTTP/1.1 422 ") and b"connection: close\r\n" in got
+        for body in (b"transfer-encoding: chunked\r\n\r\n0\r\n\r\n", b"content-length: 1\r\n\r\na"):
+            got = everything(b"GET / HTTP/1.0\r\n" + body)
+            assert got == answer(413, "Payload Too Large", "The body of the request is not accepted.", close=True), got
         got = everything(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
         assert got == answer(505, "HTTP Version Not Supported", "Only HTTP/1 is spoken here.", close=True), got
         assert get("/")[0] == 503
