@@ -4909,9 +4909,9 @@ mod http {
             // most fields are none of these: look at the length first
             match name.len() {
                 4 if name.eq_ignore_ascii_case(b"host") => {
-                    let before = *host.get_or_insert(field.value);
+                    let before = host.replace(field.value);
                     if !is_authority(field.value)
-                        || !before.eq_ignore_ascii_case(field.value)
+                        || before.is_some_and(|before| !before.eq_ignore_ascii_case(field.value))
                         || wanted.is_some_and(|wanted| !same_host(wanted, field.value))
                     {
                         return Err(400);
