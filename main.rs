@@ -4701,7 +4701,7 @@ mod words {
                 match byte {
                     b'"' | b'\'' if quote == 0 => quote = byte,
                     _ if byte == quote => quote = 0,
-                    b'\\' if quote != b'\'' => at += escape(&line[at + 1..], word)?,
+                    b'\\' if quote != b'\'' => at += escape(&line[at + 1..], quote, word)?,
                     b'$' if quote == b'"' => at += variable(&line[at + 1..], word)?,
                     _ => word.push(byte),
                 }
@@ -4711,11 +4711,12 @@ mod words {
         if words.len() > MAX_WORDS { Err("the line has more than 64 words") } else { Ok(words.leak()) }
     }
 
-    /// Adds what a backslash and the bytes behind it stand for; how many of
-    /// these were used.
-    fn escape(rest: &[u8], word: &mut Vec<u8>) -> Result<usize, &'static str> {
+    /// Adds what a backslash and the bytes behind it stand for, where variables
+    /// are expanded also `\$`; how many of these were used.
+    fn escape(rest: &[u8], quote: u8, word: &mut Vec<u8>) -> Result<usize, &'static str> {
         let (byte, used) = match *rest {
-            [byte @ (b' ' | b'#' | b'\\' | b'\'' | b'"' | b'$'), ..] => (byte, 1),
+            [byte @ (b' ' | b'#' | b'\\' | b'\'' | b'"'), ..] => (byte, 1),
+            [b'$', ..] if quote == b'"' => (b'$', 1),
             [b'n', ..] => (b'\n', 1),
             [b'r', ..] => (b'\r', 1),
             [b't', ..] => (b'\t', 1),

@@ -1030,12 +1030,12 @@ def test_words_and_addresses():
     text = (
         f"defaults one\r\n\tmode http\r\n timeout client 5s\r\ndefaults\r\nfrontend a from one # comment\r\n"
         f" bind ipv4@127.0.0.1:{PORT}-{PORT + 1},localhost:{PORT + 2}\r\n bind [::1]:{PORT}\r\n"
-        f' monitor-uri "${{TEST_URI-x}}"\\ \\x41\r\n description \'a # ${{b}}\' "${{NONE-c}}"\r\n stats enable\r\n'
+        f' monitor-uri "${{TEST_URI-x}}"\\ \\x41\r\n description \'a # ${{b}}\' "${{NONE-c}}" \\$d "\\$e"\r\n stats enable\r\n'
     ).encode()
     with Server(text.replace(b'"${TEST_URI-x}"\\ \\x41', b'"/${NONE-x}"\\x41')):
         for port in (PORT, PORT + 1, PORT + 2):
             assert get("/xA", port)[0] == 200
-        assert b"a # ${b} c" in get("/haproxy?stats")[2]
+        assert b"a # ${b} c \\$d $e" in get("/haproxy?stats")[2]
         with socket.create_connection(("::1", PORT), WAIT) as connection:
             connection.sendall(b"GET /xA HTTP/1.1\r\n\r\n")
             assert connection.recv(12) == b"HTTP/1.1 200"
