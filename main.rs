@@ -2880,8 +2880,8 @@ mod config {
     /// In the order of their bits.
     const SECTIONS: &str = "global defaults frontend listen userlist";
 
-    /// Every word that is known, several separated by `|`; the sections they
-    /// may stand in; and their fate.
+    /// Every word that is known, several separated by `|`, with a `*` for what
+    /// may follow; the sections they may stand in; and their fate.
     #[rustfmt::skip]
     const KEYWORDS: &[(&str, u8, Fate)] = &[
         // the process
@@ -2906,12 +2906,12 @@ mod config {
         ("tune.maxrewrite", GLOBAL, Set(|p, l| { p.global.maxrewrite = l.number(0, MAX_BUFFER)? as usize; Some(()) })),
         ("user", GLOBAL | USERLIST, Set(user)),
         ("group", GLOBAL | USERLIST, Ignored),
-        ("ca-base|chroot|cpu-map|crt-base|daemon|expose-experimental-directives|gid|insecure-fork-wanted|localpeer|\
-          log-send-hostname|master-worker|nogetaddrinfo|noreuseport|nosplice|numa-cpu-mapping|pidfile|quiet|set-dumpable|\
-          spread-checks|ssl-default-bind-ciphers|ssl-default-bind-ciphersuites|ssl-default-bind-options|\
-          ssl-default-server-ciphers|ssl-default-server-options|ssl-server-verify|stats maxconn|stats timeout|strict-limits|\
-          tune.idle-pool.shared|tune.maxaccept|tune.maxpollevents|tune.rcvbuf.client|tune.sndbuf.client|\
-          tune.ssl.default-dh-param|uid|ulimit-n|unix-bind|zero-warning", GLOBAL, Ignored),
+        ("busy-polling|ca-base|chroot|cpu-map|crt-base|daemon|expose-experimental-directives|gid|httpclient.*|\
+          insecure-fork-wanted|localpeer|log-send-hostname|master-worker|maxpipes|maxsslconn|maxsslrate|nogetaddrinfo|\
+          noreuseport|nosplice|numa-cpu-mapping|pidfile|quiet|server-state-base|server-state-file|set-dumpable|\
+          spread-checks|ssl-*|stats maxconn|stats timeout|strict-limits|tune.h2.*|tune.idle-pool.shared|tune.lua.*|\
+          tune.maxaccept|tune.maxpollevents|tune.quic.*|tune.rcvbuf.*|tune.sndbuf.*|tune.ssl.*|tune.vars.*|uid|ulimit-n|\
+          unix-bind|zero-warning", GLOBAL, Ignored),
         ("stats socket", GLOBAL, Refused(&"there is no command line interface")),
         ("default-path|noepoll|presetenv|setenv|lua-load|maxconnrate|maxsessrate|tune.http.maxhdr", GLOBAL, Refused(&CANNOT)),
         // logs
@@ -2967,14 +2967,14 @@ mod config {
         ("cookie|default_backend|dispatch|email-alert|force-persist|http-check|http-response|ignore-persist|\
           option transparent|server|server-template|stats admin|tcp-check|use_backend|use-fcgi-app|use-server",
             PROXY, Refused(&NO_SERVERS)),
-        ("capture|declare|http-request cache-use|http-request capture|http-request sc-inc-gpc0|http-request set-var|\
-          http-request track-sc0|stick|stick-table", PROXY, Refused(&NO_STATE)),
+        ("capture|declare|http-request add-acl*|http-request cache-use|http-request capture|http-request del-acl*|\
+          http-request del-map*|http-request sc-*|http-request set-map*|http-request set-var*|http-request track-sc*|\
+          http-request unset-var*|stick|stick-table", PROXY, Refused(&NO_STATE)),
         ("compression|filter|http-after-response|tcp-request|tcp-response", PROXY, Refused(&"only whole requests are seen, and answered")),
         ("errorfiles|errorloc|errorloc302|errorloc303|http-error", PROXY,
             Refused(&"use 'errorfile', or 'http-request return' and 'redirect'")),
-        ("http-request add-header|http-request del-header|http-request replace-header|http-request replace-path|\
-          http-request replace-uri|http-request set-header|http-request set-method|http-request set-path|\
-          http-request set-query|http-request set-uri", PROXY, Refused(&"requests go nowhere, nothing would see the change")),
+        ("http-request add-header|http-request del-header|http-request do-resolve*|http-request early-hint|\
+          http-request normalize-uri|http-request replace-*|http-request set-*", PROXY, Refused(&"requests go nowhere, nothing would see the change")),
         ("http-request silent-drop|http-request wait-for-body|id|log-format-sd|option accept-invalid-http-request|\
           option h1-case-adjust-bogus-client|option http-use-proxy-header|option socket-stats|rate-limit|unique-id-format|\
           unique-id-header", PROXY, Refused(&CANNOT)),
@@ -3033,7 +3033,10 @@ mod config {
     fn named(names: &'static str, words: &[Text]) -> Option<Text> {
         split(names.as_bytes(), b'|').find(|name| {
             let mut words = words.iter();
-            split(name, b' ').all(|part| words.next() == Some(&part))
+            split(name, b' ').all(|part| {
+                let word = words.next().copied().unwrap_or(b"");
+                part.strip_suffix(b"*").map_or(word == part, |begin| word.starts_with(begin))
+            })
         })
     }
 
@@ -3162,7 +3165,9 @@ mod config {
             else {
                 return if self.refused { None } else { Some(self.unknown(words)) };
             };
-            line = Line::new(&words[split(name, b' ').count()..]);
+            let (name, rest) = words.split_at(split(name, b' ').count());
+            let name = name.join(&b' ').leak();
+            line = Line::new(rest);
             if keyword.1 & self.section == 0 && keyword.1 != ANY {
                 return line.wrong(name, b"does not stand in this section").or(line.error);
             }
