@@ -2907,7 +2907,7 @@ mod config {
         ("user", GLOBAL | USERLIST, Set(user)),
         ("group", GLOBAL | USERLIST, Ignored),
         ("busy-polling|ca-base|chroot|cpu-map|crt-base|daemon|expose-experimental-directives|gid|httpclient.*|\
-          insecure-fork-wanted|localpeer|log-send-hostname|master-worker|maxpipes|maxsslconn|maxsslrate|nogetaddrinfo|\
+          insecure-fork-wanted|localpeer|log-send-hostname|master-worker|maxcomp*|maxpipes|maxsslconn|maxsslrate|nogetaddrinfo|\
           noreuseport|nosplice|numa-cpu-mapping|pidfile|quiet|server-state-base|server-state-file|set-dumpable|\
           spread-checks|ssl-*|stats maxconn|stats timeout|strict-limits|tune.h2.*|tune.idle-pool.shared|tune.lua.*|\
           tune.maxaccept|tune.maxpollevents|tune.quic.*|tune.rcvbuf.*|tune.sndbuf.*|tune.ssl.*|tune.vars.*|uid|ulimit-n|\
@@ -2961,7 +2961,7 @@ mod config {
           option http-buffer-request|option http-no-delay|option http-pretend-keepalive|option http-server-close|\
           option httpchk|option idle-close-on-response|option independent-streams|option log-health-checks|\
           option log-separate-errors|option logasap|option nolinger|option originalto|option persist|\
-          option prefer-last-server|option redispatch|option splice-auto|option splice-request|option splice-response|\
+          option prefer-last-server|option redispatch|option socket-stats|option splice-auto|option splice-request|option splice-response|\
           option srvtcpka|option tcp-check|option tcp-smart-accept|option tcp-smart-connect|option tcpka|persist|retries|\
           retry-on|source|stats show-modules", PROXY, Ignored),
         ("cookie|default_backend|dispatch|email-alert|force-persist|http-check|http-response|ignore-persist|\
@@ -2976,7 +2976,7 @@ mod config {
         ("http-request add-header|http-request del-header|http-request do-resolve*|http-request early-hint|\
           http-request normalize-uri|http-request replace-*|http-request set-*", PROXY, Refused(&"requests go nowhere, nothing would see the change")),
         ("http-request silent-drop|http-request wait-for-body|id|log-format-sd|option accept-invalid-http-request|\
-          option h1-case-adjust-bogus-client|option http-use-proxy-header|option socket-stats|rate-limit|unique-id-format|\
+          option h1-case-adjust-bogus-client|option http-use-proxy-header|rate-limit|unique-id-format|\
           unique-id-header", PROXY, Refused(&CANNOT)),
         // rules
         ("http-request allow", SERVES, Set(|p, l| p.rule(l, Action::Allow))),
@@ -3152,7 +3152,7 @@ mod config {
                 self.proxy().flags &= !LOG_GLOBAL;
                 return None;
             }
-            let negated = words.starts_with(&[b"no", b"option"]);
+            let negated = words[0] == b"no" && words.len() > 1;
             let words = &words[usize::from(negated)..];
             let find = |here: u8| {
                 KEYWORDS
@@ -3181,6 +3181,7 @@ mod config {
 
         fn apply(&mut self, fate: &Fate, name: Text, negated: bool, line: &mut Line) -> Option<()> {
             match *fate {
+                Set(_) | Time(_) if negated => return line.wrong(name, b"cannot be negated"),
                 Set(apply) => return apply(self, line),
                 Flag(on, off) => {
                     let (on, off) = if negated { (off, on) } else { (on, off) };

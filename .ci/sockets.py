@@ -977,6 +977,10 @@ ERRORS = [
     ("frontend a\ndescription 'x", 2, "a quote is not closed"),
     ("frontend 'a b'", 1, "'a b' is no name"),
     ("frontend a from nobody", 1, "'nobody' is no defaults section"),
+    ("global\nno maxconn 4", 2, "'maxconn' cannot be negated"),
+    ("global\ntune.bufsiz 16384", 2, "did you mean 'tune.bufsize' ?"),
+    ("frontend a\nhttp-request replace-value a b c", 2, "'http-request replace-value' is not supported"),
+    ("frontend a\nhttp-request set-var(txn.a) path", 2, "no tables, caches, variables or captures"),
     ("global\nnbthread 4", 2, "'4' is no number from 1 to 1"),
     ("frontend a\nstats auth secret", 2, "needs 'user:password'"),
     ("global\nbind *:80", 2, "'bind' does not stand in this section"),
@@ -1007,6 +1011,9 @@ def test_command_line():
     status, out, err = run(valid, "-c", "-V")
     accepted = ["retries", "option redispatch", "timeout connect", "timeout server"]
     assert [re.search(r"'(.*?)' is accepted", line)[1] for line in err.strip().split("\n")] == accepted
+    families = b"global\nno strict-limits\ntune.ssl.cachesize 1\nssl-mode-async\n"
+    told = re.findall(r"'(.*?)' is accepted", run(families, "-c", "-V")[2])
+    assert told == ["strict-limits", "tune.ssl.cachesize", "ssl-mode-async"], told
     assert run(b"global\n", "-c")[0] == 2
     assert run(b"global\n")[0] == 1
     warned = http_config("", "")
