@@ -2439,9 +2439,10 @@ mod stats {
         draft.put("<i class=stop></i>stopping</span></nav>");
         let (mut titles, mut labels) = (Draft::new(all), Draft::new(all));
         let mut cells_of = Vec::new();
-        for (title, cells) in GROUPS {
-            put!(titles, "<th colspan={}>{}", number(split(cells.as_bytes(), b' ').count() as u64), title);
-            for (at, cell) in split(cells.as_bytes(), b' ').enumerate() {
+        for group in split(GROUPS.as_bytes(), b'|') {
+            let (title, cells) = split_at_byte(group, b'=');
+            put!(titles, "<th colspan={}>{}", number(split(cells, b' ').count() as u64), title);
+            for (at, cell) in split(cells, b' ').enumerate() {
                 let (label, name) = split_at_byte(cell, b':');
                 let class = if at == 0 { " class=g>" } else { ">" };
                 put!(labels, "<th{}{}", class, label);
@@ -2465,10 +2466,11 @@ mod stats {
             if at % 2 == 1 || !config.proxies[at / 2].is_listen {
                 draft.put("</table></div><dl class=s>");
                 draft.next_row(at / 2 * 2);
-                for (label, name) in DETAILS {
-                    let alarming = matches!(*name, "hrsp_5xx" | "eint");
+                for detail in split(DETAILS.as_bytes(), b'|') {
+                    let (label, name) = split_at_byte(detail, b':');
+                    let alarming = place(name, "hrsp_5xx eint").is_some();
                     put!(draft, "<div><dt>{}{}", label, if alarming { "<dd" } else { "<dd>" });
-                    draft.cell(named(name.as_bytes()), if alarming { Fill::Alarm } else { Fill::Pretty }).put("</div>");
+                    draft.cell(named(name), if alarming { Fill::Alarm } else { Fill::Pretty }).put("</div>");
                 }
                 draft.put("</dl>");
             }
@@ -2546,34 +2548,15 @@ mod stats {
     ];
 
     /// Column groups of the page: each label with its column of the CSV.
-    const GROUPS: &[(&str, &str)] = &[
-        ("Queue", "Cur:qcur Max:qmax Limit:qlimit"),
-        ("Session rate", "Cur:rate Max:rate_max Limit:rate_lim"),
-        ("Sessions", "Cur:scur Max:smax Limit:slim Total:stot LbTot:lbtot Last:lastsess"),
-        ("Bytes", "In:bin Out:bout"),
-        ("Denied", "Req:dreq Resp:dresp"),
-        ("Errors", "Req:ereq Conn:econ Resp:eresp"),
-        ("Warnings", "Retr:wretr Redis:wredis"),
-        ("Server", "Status:status Wght:weight Act:act Bck:bck Chk:chkfail Dwn:chkdown Dwntme:downtime"),
-    ];
+    const GROUPS: &str = "Queue=Cur:qcur Max:qmax Limit:qlimit|Session rate=Cur:rate Max:rate_max Limit:rate_lim|\
+        Sessions=Cur:scur Max:smax Limit:slim Total:stot LbTot:lbtot Last:lastsess|Bytes=In:bin Out:bout|\
+        Denied=Req:dreq Resp:dresp|Errors=Req:ereq Conn:econ Resp:eresp|Warnings=Retr:wretr Redis:wredis|\
+        Server=Status:status Wght:weight Act:act Bck:bck Chk:chkfail Dwn:chkdown Dwntme:downtime";
 
     /// What stands below a proxy's table, always in view: label and column.
-    const DETAILS: &[(&str, &str)] = &[
-        ("requests", "req_tot"),
-        ("requests/s", "req_rate"),
-        ("at most", "req_rate_max"),
-        ("1xx", "hrsp_1xx"),
-        ("2xx", "hrsp_2xx"),
-        ("3xx", "hrsp_3xx"),
-        ("4xx", "hrsp_4xx"),
-        ("5xx", "hrsp_5xx"),
-        ("other", "hrsp_other"),
-        ("intercepted", "intercepted"),
-        ("failures", "eint"),
-        ("connections", "conn_tot"),
-        ("connections/s", "conn_rate"),
-        ("at most", "conn_rate_max"),
-    ];
+    const DETAILS: &str = "requests:req_tot|requests/s:req_rate|at most:req_rate_max|1xx:hrsp_1xx|2xx:hrsp_2xx|\
+        3xx:hrsp_3xx|4xx:hrsp_4xx|5xx:hrsp_5xx|other:hrsp_other|intercepted:intercepted|failures:eint|\
+        connections:conn_tot|connections/s:conn_rate|at most:conn_rate_max";
 
     const PAGE_TOP: &str = "<!doctype html><html lang=en><meta charset=utf-8>\
         <meta name=viewport content='width=device-width'><link rel=icon href='data:,'><style>";
