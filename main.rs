@@ -1615,8 +1615,6 @@ mod stats {
 
     /// Most characters of `scope=` that are looked at.
     const MAX_SCOPE: usize = 20;
-    /// Longest value that never changes: the name of a proxy, in bytes.
-    const MAX_FIXED: usize = 64;
     /// Most addresses that `stats show-legends` lists.
     const MAX_LEGENDS: usize = 16;
 
@@ -1728,14 +1726,31 @@ mod stats {
         pub process: Process,
         pub proxies: Vec<Counters>,
         templates: [&'static [Piece]; KINDS],
+        csv: std::cell::Cell<Memo>,
+    }
+
+    /// A page as it was last written, and the values in it.
+    #[derive(Default)]
+    struct Memo {
+        text: Vec<u8>,
+        values: Vec<Written>,
+    }
+
+    /// A value, and where it stands in a page.
+    struct Written {
+        row: usize,
+        cell: Cell,
+        key: u64,
+        at: std::ops::Range<usize>,
     }
 
     impl Statistics {
         pub fn new(config: &'static Config, process: Process) -> Self {
             let proxies = config.proxies.iter().map(|_| Counters::default()).collect();
-            let mut all = Self { config, now_ms: 0, process, proxies, templates: [&[]; KINDS] };
-            all.templates = templates(&all);
-            all
+            let templates = templates(config);
+            let values = Vec::with_capacity(templates[Kind::Csv as usize].len());
+            let csv = Memo { text: Vec::with_capacity(config.global.bufsize), values }.into();
+            Self { config, now_ms: 0, process, proxies, templates, csv }
         }
 
         /// A line of a table: two for each proxy. What belongs to no line is
@@ -1994,16 +2009,15 @@ mod stats {
     }
 
     /// A template that is being made.
-    struct Draft<'a> {
-        all: &'a Statistics,
+    struct Draft {
         text: Vec<u8>,
         row: usize,
         pieces: Vec<Piece>,
     }
 
-    impl<'a> Draft<'a> {
-        fn new(all: &'a Statistics) -> Self {
-            Self { all, text: Vec::new(), row: NO_ROW, pieces: Vec::new() }
+    impl Draft {
+        fn new() -> Self {
+            Self { text: Vec::new(), row: NO_ROW, pieces: Vec::new() }
         }
 
         fn put(&mut self, text: impl AsRef<[u8]>) -> &mut Self {
@@ -2030,19 +2044,12 @@ mod stats {
             self
         }
 
-        /// A cell. What never changes is written now: a key, what is
-        /// configured, and a 0.
-        #[inline(never)]
-        fn cell(&mut self, column: &Column, fill: fn(Cell) -> Fill) -> &mut Self {
-            let Some(cell) = column.cell else { return self.put("0") };
-            let row = self.all.row(self.row);
-            if !matches!(column.tags[usize::from(row.backend)], [b'K' | b'C', ..]) {
-                return self.fill(fill(cell));
+        /// A cell, or the 0 that it always is.
+        fn cell(&mut self, cell: Option<Cell>, fill: fn(Cell) -> Fill) -> &mut Self {
+            match cell {
+                Some(cell) => self.fill(fill(cell)),
+                None => self.put("0"),
             }
-            let mut room = [0; MAX_FIXED];
-            let mut out = Out::new(&mut room);
-            fill(cell).write(&row, &mut out);
-            self.put(out.written())
         }
 
         #[inline(never)]
@@ -2054,6 +2061,17 @@ mod stats {
         /// Ends what belongs to one row.
         fn next_row(&mut self, row: usize) {
             self.fill(Fill::Nothing).row = row;
+        }
+    }
+
+    impl Value {
+        /// What tells it from other values of its cell.
+        fn key(&self) -> u64 {
+            match *self {
+                Value::Text(text) => text.as_ptr() as u64,
+                Number(number) => number,
+                Age(seconds) => seconds as u64,
+            }
         }
     }
 
@@ -2084,16 +2102,16 @@ mod stats {
 
     /// Makes the template of every kind of page.
     #[inline(never)]
-    fn templates(all: &Statistics) -> [&'static [Piece]; KINDS] {
+    fn templates(config: &Config) -> [&'static [Piece]; KINDS] {
         let columns = columns();
-        let [mut csv, mut typed, mut json] = [Draft::new(all), Draft::new(all), Draft::new(all)];
+        let [mut csv, mut typed, mut json] = [Draft::new(), Draft::new(), Draft::new()];
         csv.put("# ");
         for column in &columns {
             csv.put(if column.name.is_empty() { b"-" } else { column.name }).put(",");
         }
         csv.put("\n");
         json.put("[");
-        for at in rows(all.config) {
+        for at in rows(config) {
             [&mut csv, &mut typed, &mut json].into_iter().for_each(|draft| draft.next_row(at));
             json.fill(Fill::Comma);
             for column in &columns {
@@ -2101,7 +2119,7 @@ mod stats {
                 if column.name.is_empty() {
                     csv.put("-");
                 } else if !tags.is_empty() {
-                    csv.cell(column, Fill::Plain);
+                    csv.cell(column.cell, Fill::Plain);
                     typed_field(column, tags, at, &mut typed);
                     json_field(column, tags, at, &mut json);
                 }
@@ -2112,7 +2130,7 @@ mod stats {
         }
         json.next_row(NO_ROW);
         json.put("]\n");
-        [html(all, &columns), csv.done(), typed.done(), json.done(), schema(all), metrics(all, &columns)]
+        [html(config, &columns), csv.done(), typed.done(), json.done(), schema(), metrics(config, &columns)]
     }
 
     /// Type of a column in the typed and the JSON format.
@@ -2130,7 +2148,7 @@ mod stats {
     fn typed_field(column: &Column, tags: Text, at: usize, draft: &mut Draft) {
         let side = if at.is_multiple_of(2) { "F" } else { "B" };
         put!(draft, "{}.{}.0.{}.{}", side, number(at as u64 / 2 + 1), number(column.position), column.name);
-        put!(draft, ".1:{}:{}:", tags, type_of(column, tags)).cell(column, Fill::Plain).put("\n");
+        put!(draft, ".1:{}:{}:", tags, type_of(column, tags)).cell(column.cell, Fill::Plain).put("\n");
     }
 
     fn json_field(column: &Column, tags: Text, at: usize, draft: &mut Draft) {
@@ -2146,7 +2164,7 @@ mod stats {
         let kind = type_of(column, tags);
         let quote = if kind == "str" { "\"" } else { "" };
         put!(draft, "},\"value\":{\"type\":\"{}\",\"value\":{}", kind, quote);
-        draft.cell(column, Fill::Plain).put(quote).put("}}");
+        draft.cell(column.cell, Fill::Plain).put(quote).put("}}");
     }
 
     /// Words for the three letters of a column's tags.
@@ -2158,8 +2176,8 @@ mod stats {
 
     /// JSON Schema (draft 4) of what `;json` gives.
     #[inline(never)]
-    fn schema(all: &Statistics) -> &'static [Piece] {
-        let mut draft = Draft::new(all);
+    fn schema() -> &'static [Piece] {
+        let mut draft = Draft::new();
         draft.put(r##"{"$schema":"http://json-schema.org/draft-04/schema#","title":"Statistics","type":"array","items":{"type":"array","items":{"type":"object","properties":{"objType":{"enum":["Frontend","Backend"]},"proxyId":{"type":"integer","minimum":1},"id":{"type":"integer","minimum":0},"field":{"type":"object","properties":{"pos":{"type":"integer","minimum":0},"name":{"type":"string"}},"required":["pos","name"]},"processNum":{"type":"integer","minimum":1},"tags":{"type":"object","properties":{"##);
         for (name, words) in TAGS {
             put!(draft, "{}\"{}\":{\"enum\":[", if *name == "origin" { "" } else { "," }, name);
@@ -2187,8 +2205,8 @@ mod stats {
     }
 
     #[inline(never)]
-    fn metrics(all: &Statistics, columns: &[Column]) -> &'static [Piece] {
-        let mut draft = Draft::new(all);
+    fn metrics(config: &Config, columns: &[Column]) -> &'static [Piece] {
+        let mut draft = Draft::new();
         for (names, counter, value) in PROCESS {
             for name in split(names.as_bytes(), b'|') {
                 help("process", name, *counter, &mut draft);
@@ -2208,14 +2226,14 @@ mod stats {
             if code.unwrap_or(b"1xx") == b"1xx" {
                 help("frontend", column.metric, column.tags[0][1] == b'C', &mut draft);
             }
-            for at in rows(all.config).filter(|at| at.is_multiple_of(2)) {
+            for at in rows(config).filter(|at| at.is_multiple_of(2)) {
                 draft.next_row(at);
                 let mut sample = |label: &str, value: Text, cell: Option<Cell>| {
-                    put!(draft, "haproxy_frontend_{}{proxy=\"{}", column.metric, all.config.proxies[at / 2].name);
+                    put!(draft, "haproxy_frontend_{}{proxy=\"{}", column.metric, config.proxies[at / 2].name);
                     if !label.is_empty() {
                         put!(draft, "\",{}=\"{}", label, value);
                     }
-                    draft.put("\"} ").cell(&Column { cell, ..*column }, Fill::Plain).put("\n");
+                    draft.put("\"} ").cell(cell, Fill::Plain).put("\n");
                 };
                 match code {
                     Some(code) => sample("code", code, column.cell),
@@ -2330,8 +2348,57 @@ mod stats {
             }
         }
 
-        /// Writes pieces while they fit; true when the page is complete.
+        /// Writes pieces while they fit; true when the page is complete. A whole
+        /// CSV is kept for the next time.
         pub fn write(&mut self, all: &Statistics, out: &mut Out) -> bool {
+            let whole = self.kind == Kind::Csv && self.piece == 0 && self.scope_len == 0 && self.limits().is_empty();
+            if !whole {
+                return self.write_anew(all, out, None);
+            }
+            let mut memo = all.csv.take();
+            let start = out.len();
+            let mut complete = Self::write_again(all, &mut memo, out);
+            if !complete {
+                memo.text.clear();
+                memo.values.clear();
+                complete = self.write_anew(all, out, Some(&mut memo.values));
+                if complete {
+                    memo.text.extend_from_slice(&out.written()[start..]);
+                }
+            }
+            all.csv.set(memo);
+            complete
+        }
+
+        /// Writes a page as it was, with what differs written over; false where
+        /// that has another length.
+        #[inline(never)]
+        fn write_again(all: &Statistics, memo: &mut Memo, out: &mut Out) -> bool {
+            let (mut row, mut before) = (all.row(NO_ROW), NO_ROW);
+            for written in &mut memo.values {
+                if before != written.row {
+                    before = written.row;
+                    row = all.row(before);
+                }
+                let value = (written.cell)(&row);
+                if value.key() != written.key {
+                    written.key = value.key();
+                    let mut buffer = itoa::Buffer::new();
+                    let digits = buffer.format(written.key as i64).as_bytes();
+                    if digits.len() != written.at.len() || matches!(value, Value::Text(_)) {
+                        return false;
+                    }
+                    memo.text[written.at.clone()].copy_from_slice(digits);
+                }
+            }
+            let fits = !memo.text.is_empty() && memo.text.len() <= out.room();
+            out.put(if fits { &memo.text[..] } else { b"" });
+            fits
+        }
+
+        /// Writes pieces while they fit, and notes the values of a CSV.
+        fn write_anew(&mut self, all: &Statistics, out: &mut Out, mut values: Option<&mut Vec<Written>>) -> bool {
+            let start = out.len();
             let mut row = all.row(NO_ROW);
             let mut before = (usize::MAX / 2, false);
             while let Some(piece) = all.templates[self.kind as usize].get(self.piece as usize) {
@@ -2347,10 +2414,19 @@ mod stats {
                         return false;
                     }
                     self.begun |= matches!(piece.fill, Fill::Comma);
+                    if let (Fill::Plain(cell), Some(values)) = (piece.fill, &mut values) {
+                        let at = mark - start + piece.text.len()..out.len() - start;
+                        values.push(Written { row: piece.row, cell, key: cell(&row).key(), at });
+                    }
                 }
                 self.piece += 1;
             }
             true
+        }
+
+        /// Names of the proxies that `stats scope` limits it to, if any.
+        fn limits(&self) -> &[Text] {
+            self.owner.stats.as_ref().map_or(&[], |stats| &stats.scope)
         }
 
         /// Whether the pieces of a row are on this page.
@@ -2361,7 +2437,7 @@ mod stats {
             };
             let owner = self.owner;
             let scope = &self.scope[..usize::from(self.scope_len)];
-            let limited = owner.stats.as_ref().map_or(&[][..], |stats| &stats.scope[..]);
+            let limited = self.limits();
             let named = |name: &Text| *name == proxy.name || *name == b"." && proxy.name == owner.name;
             let chosen = (limited.is_empty() || limited.iter().any(named))
                 && (scope.is_empty() || proxy.name.windows(scope.len()).any(|part| part.eq_ignore_ascii_case(scope)));
@@ -2421,10 +2497,9 @@ mod stats {
     }
 
     #[inline(never)]
-    fn html(all: &Statistics, columns: &[Column]) -> &'static [Piece] {
-        let config = all.config;
+    fn html(config: &Config, columns: &[Column]) -> &'static [Piece] {
         let named = |name: &[u8]| columns.iter().find(|column| column.name == name).unwrap_or(&columns[0]);
-        let mut draft = Draft::new(all);
+        let mut draft = Draft::new();
         put!(draft, "{}{}</style>", PAGE_TOP, STYLE).fill(Fill::Page(Page::top));
         put!(draft, "<dl><div><dt>pid<dd>{}</div><div><dt>uptime<dd>", number(crate::sys::pid()));
         draft.fill(Fill::Page(|_, all, _, out| uptime(all.now_ms / 1000, out))).put("</div>");
@@ -2437,7 +2512,7 @@ mod stats {
         draft.put("</dl><nav>").fill(Fill::Page(Page::options));
         draft.put("'></label></form><span class=key><i class=open></i>open <i class=full></i>at its limit ");
         draft.put("<i class=stop></i>stopping</span></nav>");
-        let (mut titles, mut labels) = (Draft::new(all), Draft::new(all));
+        let (mut titles, mut labels) = (Draft::new(), Draft::new());
         let mut cells_of = Vec::new();
         for group in split(GROUPS.as_bytes(), b'|') {
             let (title, cells) = split_at_byte(group, b'=');
@@ -2460,7 +2535,7 @@ mod stats {
             for (class, column) in &cells_of {
                 put!(draft, "<td{}", class);
                 if !column.tags[at % 2].is_empty() {
-                    draft.cell(column, Fill::Pretty);
+                    draft.cell(column.cell, Fill::Pretty);
                 }
             }
             if at % 2 == 1 || !config.proxies[at / 2].is_listen {
@@ -2470,7 +2545,7 @@ mod stats {
                     let (label, name) = split_at_byte(detail, b':');
                     let alarming = place(name, "hrsp_5xx eint").is_some();
                     put!(draft, "<div><dt>{}{}", label, if alarming { "<dd" } else { "<dd>" });
-                    draft.cell(named(name), if alarming { Fill::Alarm } else { Fill::Pretty }).put("</div>");
+                    draft.cell(named(name).cell, if alarming { Fill::Alarm } else { Fill::Pretty }).put("</div>");
                 }
                 draft.put("</dl>");
             }

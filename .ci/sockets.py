@@ -586,6 +586,31 @@ def test_scopes_and_listen_sections():
         assert b"connection: close" in old and len(json.loads(old.split(b"\r\n\r\n", 1)[1])) == 4
 
 
+def test_the_csv_is_exact_every_time():
+    """It is written from what it was the last time, as long as no number gets longer."""
+    listen = f"listen other\nmode http\nbind 127.0.0.1:{PORT + 1}\ntimeout client 5s\n".encode()
+    with Server(http_config("stats uri /stats") + listen) as server, connect() as connection:
+        sent, heads, columns = 0, set(), get_header().strip("# ").split(",")
+        for number in range(1, 1102):
+            connection.sendall(b"GET /stats;csv HTTP/1.1\r\n\r\n")
+            _, _, body, _ = read_answer(connection)
+            header, *lines = body.decode().strip().split("\n")
+            web, front, back = (dict(zip(columns, line.split(","))) for line in lines)
+            assert header == get_header() and [len(line.split(",")) for line in lines] == [139] * 3, lines
+            assert (web["req_tot"], web["hrsp_2xx"]) == (str(number), str(number - 1))
+            assert (web["scur"], web["status"], front["svname"], back["stot"]) == ("1", "OPEN", "FRONTEND", "0")
+            heads.add(int(web["bout"]) - sent)
+            sent = int(web["bout"]) + len(body)
+        assert len(heads - {0}) <= 2, "each answer's bytes are counted, its head among them"
+        assert json.loads(get("/stats;json")[2])[0][7]["value"]["value"] == sent + max(heads)
+        connection.sendall(b"GET /stats;csv HTTP/1.1\r\n")
+        time.sleep(0.1)
+        server.process.send_signal(signal.SIGUSR1)
+        time.sleep(0.1)
+        connection.sendall(b"\r\n")
+        assert b",STOP," in connection.recv(65536)
+
+
 def test_counters_count():
     with Server(http_config("stats uri /stats\nhttp-request deny if { path /no }")):
         before = row()
