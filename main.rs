@@ -943,7 +943,7 @@ mod connection {
     use crate::http::{self, Parsed, Request};
     use crate::log::Log;
     use crate::out::{Out, place};
-    use crate::rules::{self, Action, Answer, Origin, Outcome, Persistence, Reply, Scene, Wall};
+    use crate::rules::{self, Action, Answer, Origin, Outcome, Persistence, Reply, Rule, Scene, Wall};
     use crate::stats::{Count, Counters, Page, Statistics};
     use std::net::SocketAddr;
 
@@ -1269,13 +1269,17 @@ mod connection {
         #[inline(never)]
         fn decide(&mut self, service: &mut Service, ask: &Ask, out: &mut Out) -> Decision {
             let config = self.config;
-            let scene = self.scene(service, Some(ask.request), Outcome::default());
+            let scene = || self.scene(service, Some(ask.request), Outcome::default());
+            let first = |rules: &[Rule]| {
+                let scene = if rules.is_empty() { return None } else { scene() };
+                rules.iter().position(|rule| rule.holds(&config.acls, &scene))
+            };
             if config.monitor_uri == Some(ask.request.target) {
-                let failed = config.monitor_fail.iter().any(|condition| condition.holds(&config.acls, &scene));
+                let failed = config.monitor_fail.iter().any(|condition| condition.holds(&config.acls, &scene()));
                 let reply = service.statistics.config.reply(config, if failed { 503 } else { 200 });
                 return Decision::Reply(reply, &MONITORED);
             }
-            let rule = config.rules.iter().find(|rule| rule.holds(&config.acls, &scene));
+            let rule = first(&config.rules).map(|at| &config.rules[at]);
             if let Some(rule) = rule.filter(|rule| !matches!(rule.action, Action::Allow)) {
                 return self.act(service, ask, &rule.action, &INTERCEPTED);
             }
@@ -1283,7 +1287,7 @@ mod connection {
                 && place(ask.request.method, "GET HEAD POST").is_some()
                 && let Some(options) = ask.request.local().strip_prefix(stats.uri)
             {
-                let rule = stats.rules.iter().position(|rule| rule.holds(&config.acls, &scene));
+                let rule = first(&stats.rules);
                 return self.statistics(service, ask, stats, rule, options, out);
             }
             Decision::Reply(service.statistics.config.reply(config, 503), &UNSERVED)
@@ -1360,10 +1364,7 @@ mod connection {
         fn give(&mut self, service: &mut Service, ask: &Ask, reply: &Reply, mut end: End, out: &mut Out) -> bool {
             let mark = out.len();
             let mut status = reply.status;
-            // what a log tells of its end is not known to an answer
-            let outcome = Outcome { flags: "----", request_ms: -1, ..self.outcome(service, status, end, 0) };
-            let scene = self.scene(service, Some(ask.request), outcome);
-            reply.write(&scene, ask.request.is_head(), ask.persistence, out);
+            self.write_reply(service, ask, reply, end, out);
             if out.full {
                 out.truncate(mark);
                 if mark > 0 {
@@ -1372,10 +1373,19 @@ mod connection {
                 // a format string that grew beyond a buffer
                 (status, end) = (500, &TOO_LARGE);
                 let reply = service.statistics.config.reply(self.config, 500);
-                reply.write(&scene, ask.request.is_head(), ask.persistence, out);
+                self.write_reply(service, ask, reply, end, out);
             }
             self.finish(service, Some(ask.request), status, end, (out.len() - mark) as u64);
             true
+        }
+
+        fn write_reply(&self, service: &Service, ask: &Ask, reply: &Reply, end: End, out: &mut Out) {
+            let head_only = ask.request.is_head();
+            if !reply.write_fixed(head_only, ask.persistence, out) {
+                // what a log tells of its end is not known to an answer
+                let outcome = Outcome { flags: "----", request_ms: -1, ..self.outcome(service, reply.status, end, 0) };
+                reply.write(&self.scene(service, Some(ask.request), outcome), head_only, ask.persistence, out);
+            }
         }
 
         /// Writes a page, whole with its length if one buffer holds it, else
@@ -4526,6 +4536,17 @@ mod rules {
             !matches!(self.status, 204 | 304)
         }
 
+        /// Writes the answer where nothing in it depends on the request; else
+        /// false, and nothing.
+        pub fn write_fixed(&self, head_only: bool, persistence: Persistence, out: &mut Out) -> bool {
+            let (Some(before), Some(body), true) = (self.before.fixed(), self.body.fixed(), self.has_length) else {
+                return false;
+            };
+            out.put(before).put(persistence.field());
+            out.put(if head_only || !self.may_have_body() { b"" } else { body });
+            true
+        }
+
         /// Writes the answer. It is whole unless `out` is full afterwards.
         pub fn write(&self, scene: &Scene, head_only: bool, persistence: Persistence, out: &mut Out) {
             if self.silent {
@@ -5148,7 +5169,7 @@ mod http {
 401 Unauthorized|A user name and a password are needed here.
 402 Payment Required
 403 Forbidden|A rule forbids this request.
-404 Not Found|Nothing is found at this address.
+404 Not Found|Nothing is here.
 405 Method Not Allowed
 406 Not Acceptable
 407 Unauthorized
@@ -5167,7 +5188,7 @@ mod http {
 425 Too Early
 426 Upgrade Required
 428 Precondition Required
-429 Too Many Requests|There were too many requests lately.
+429 Too Many Requests|Try again later.
 431 Request Header Fields Too Large
 451 Unavailable For Legal Reasons
 500 Internal Server Error|The answer could not be made.

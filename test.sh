@@ -18,7 +18,7 @@ PROGRAM=$X86
 ROOTFS=target/rootfs
 # Bytes of each program; of the root filesystem as kraft packs it it is 1,200
 # more, which on x86_64 makes less than 480,000 with a kernel of 357,000.
-X86_BUDGET=121600
+X86_BUDGET=121700
 ARM_BUDGET=124000
 FILES_BUDGET=1200
 
