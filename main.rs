@@ -1700,10 +1700,6 @@ mod stats {
         pub fn take_back(&mut self, count: Count) {
             self.counts[count as usize] -= 1;
         }
-
-        fn requests(&self) -> u64 {
-            self.counts[Requests as usize]
-        }
     }
 
     /// The numbers of the process, and what it was started with.
@@ -1867,7 +1863,7 @@ mod stats {
         ("hanafail - -", None),
         ("req_rate MRP -", Some(|r| Number(r.numbers.request_rate.read(r.all.now_ms)))),
         ("req_rate_max MMP - http_requests_rate_max", Some(|r| Number(r.numbers.request_rate.max))),
-        ("req_tot MCP = http_requests_total", Some(|r| Number(r.side(r.numbers.requests(), r.count(NoServer))))),
+        ("req_tot MCP = http_requests_total", Some(|r| Number(r.side(r.count(Requests), r.count(NoServer))))),
         ("cli_abrt|srv_abrt - MCP", None),
         ("comp_in MCP = http_comp_bytes_in_total", None),
         ("comp_out MCP = http_comp_bytes_out_total", None),
@@ -1913,7 +1909,7 @@ mod stats {
         ("h2_open_connections|h2_backend_open_streams MGP =", None),
         ("h2_total_connections|h2_backend_total_streams MCP =", None),
         ("h1_open_connections MGP =", Some(|r| Number(r.side(r.numbers.sessions, 0)))),
-        ("h1_open_streams MGP =", Some(|r| Number(r.side(r.numbers.requests() - r.numbers.answered.iter().sum::<u64>(), 0)))),
+        ("h1_open_streams MGP =", Some(|r| Number(r.side(r.count(Requests) - r.numbers.answered.iter().sum::<u64>(), 0)))),
         ("h1_total_connections MCP =", Some(|r| Number(r.front(H1Sessions)))),
         ("h1_total_streams MCP =", Some(|r| Number(r.front(Requests)))),
         ("h1_bytes_in MCP =", Some(|r| Number(r.front(WireIn)))),
